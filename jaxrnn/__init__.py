@@ -1,0 +1,49 @@
+"""RNN, LSTM and GRU as pure JAX functions on torch's own parameters.
+
+A tour of the files: `_params` (what parameters are, and every complaint about them), `_cells` (the
+equations), `_scan` (one direction of one layer over time), `_layers` (layers, directions, dropout,
+lengths), `_check` (complaints about the other arguments), `_init` (fresh parameters), `_sequence`
+(padding and packing), `_files` (loading and saving).
+"""
+
+from ._cells import gru_cell, lstm_cell, rnn_cell
+from ._files import load, save
+from ._init import (
+    init_gru,
+    init_gru_cell,
+    init_lstm,
+    init_lstm_cell,
+    init_rnn,
+    init_rnn_cell,
+)
+from ._layers import dropout_masks, gru, lstm, rnn
+from ._params import LSTMState, Structure, from_state_dict, structure, to_state_dict
+from ._sequence import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+
+__all__ = [
+    "LSTMState",
+    "PackedSequence",
+    "Structure",
+    "dropout_masks",
+    "from_state_dict",
+    "gru",
+    "gru_cell",
+    "init_gru",
+    "init_gru_cell",
+    "init_lstm",
+    "init_lstm_cell",
+    "init_rnn",
+    "init_rnn_cell",
+    "load",
+    "lstm",
+    "lstm_cell",
+    "pack_padded_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "rnn",
+    "rnn_cell",
+    "save",
+    "structure",
+    "to_state_dict",
+]

@@ -1,0 +1,196 @@
+"""The equations of one time step, line for line, and the public cells over them.
+
+A step takes the parameters of one cell under torch's names without suffix, `x` of shape (B, I),
+and the state, and returns the next state. Below float32 the products run in the dtype of `x`, and
+everything else, the state included, in float32, as in torch's fused kernels: a step is handed its
+state and parameters in `wide(x.dtype)`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from ._check import check_cell
+from ._params import LSTMState
+
+
+Step = Callable[[Mapping[str, Array], Array, Any], Any]
+
+
+def hidden(state: Any) -> Array:
+    """What a state shows to the outside: its `h`."""
+    return state.h if isinstance(state, LSTMState) else state
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype in which a state of `dtype` is carried: at least float32."""
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def _linear(params: Mapping[str, Array], end: str, x: Array, dtype: Any) -> Array:
+    """x Wᵀ + b, the product in `dtype`, summed and returned in the dtype of the parameters."""
+    weight = params["weight_" + end]
+    y = jnp.matmul(x.astype(dtype), weight.astype(dtype).T, preferred_element_type=weight.dtype)
+    return y + params["bias_" + end] if "bias_" + end in params else y
+
+
+def tanh_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
+    return jnp.tanh(_linear(params, "ih", x, x.dtype) + _linear(params, "hh", h, x.dtype))
+
+
+def relu_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
+    # jax.nn.relu has the derivative 0 at 0, as in torch; that of jnp.maximum is 1/2.
+    return jax.nn.relu(_linear(params, "ih", x, x.dtype) + _linear(params, "hh", h, x.dtype))
+
+
+def rnn_step(nonlinearity: str) -> Step:
+    """The step of this name: the same object every time, so that `jit` knows it again."""
+    if nonlinearity == "tanh":
+        return tanh_step
+    if nonlinearity == "relu":
+        return relu_step
+    raise ValueError(f"`nonlinearity` must be 'tanh' or 'relu', got {nonlinearity!r}")
+
+
+def lstm_step(params: Mapping[str, Array], x: Array, state: LSTMState) -> LSTMState:
+    h, c = state
+    gates = _linear(params, "ih", x, x.dtype) + _linear(params, "hh", h, x.dtype)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    return LSTMState(_linear(params, "hr", h, x.dtype) if "weight_hr" in params else h, c)
+
+
+def gru_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
+    xr, xz, xn = jnp.split(_linear(params, "ih", x, x.dtype), 3, axis=-1)
+    hr, hz, hn = jnp.split(_linear(params, "hh", h, x.dtype), 3, axis=-1)
+    r = jax.nn.sigmoid(xr + hr)
+    z = jax.nn.sigmoid(xz + hz)
+    n = jnp.tanh(xn + r * hn)
+    return n + z * (h - n)
+
+
+def rnn_cell(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*B I"],
+    state: Float[ArrayLike, "*B H"] | None = None,
+    *,
+    nonlinearity: str = "tanh",
+) -> Float[Array, "*B H"]:
+    r"""One step of an Elman RNN: `torch.nn.RNNCell`.
+
+    .. math:: h' = \tanh(W_{ih} x + b_{ih} + W_{hh} h + b_{hh})
+
+    Args:
+        params: `weight_ih` (H, I), `weight_hh` (H, H) and, unless `bias=False`, `bias_ih` and
+            `bias_hh` (H,).
+        x: (B, I) or (I,), of the parameters' dtype.
+        state: h, of shape (B, H) or (H,); zeros by default.
+        nonlinearity: `"tanh"` or `"relu"`.
+
+    Returns:
+        h' of the shape (B, H) or (H,).
+
+    Raises:
+        ValueError: a key or shape that does not fit, or an unknown `nonlinearity`.
+        TypeError: dtypes that are mixed or not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html; Elman, *Finding
+    structure in time* (1990).
+
+    >>> params = {"weight_ih": jnp.ones((1, 1)), "weight_hh": jnp.ones((1, 1))}
+    >>> rnn_cell(params, jnp.ones(1), nonlinearity="relu")
+    Array([1.], dtype=float32)
+    """
+    return _run(rnn_step(nonlinearity), *check_cell("rnn_cell", params, x, state))
+
+
+def lstm_cell(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*B I"],
+    state: tuple[Float[ArrayLike, "*B P"], Float[ArrayLike, "*B H"]] | None = None,
+) -> LSTMState:
+    r"""One step of an LSTM: `torch.nn.LSTMCell`.
+
+    .. math::
+        i &= \sigma(W_{ii} x + b_{ii} + W_{hi} h + b_{hi}) \\
+        f &= \sigma(W_{if} x + b_{if} + W_{hf} h + b_{hf}) \\
+        g &= \tanh(W_{ig} x + b_{ig} + W_{hg} h + b_{hg}) \\
+        o &= \sigma(W_{io} x + b_{io} + W_{ho} h + b_{ho}) \\
+        c' &= f \odot c + i \odot g \\
+        h' &= o \odot \tanh(c')
+
+    With a `weight_hr`, as one direction of a projected `torch.nn.LSTM` has, h' = W_hr (o ⊙ tanh
+    c').
+
+    Args:
+        params: `weight_ih` (4H, I), `weight_hh` (4H, P) and, unless `bias=False`, `bias_ih` and
+            `bias_hh` (4H,), gates in the order i f g o; `weight_hr` (P, H) where there is a
+            projection, else P = H.
+        x: (B, I) or (I,), of the parameters' dtype.
+        state: a pair h, c of the shapes (B, P) and (B, H), or without B; zeros by default.
+
+    Returns:
+        `LSTMState(h', c')`.
+
+    Raises:
+        ValueError: a key or shape that does not fit, or a `state` that is no pair.
+        TypeError: dtypes that are mixed or not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html; Hochreiter &
+    Schmidhuber, *Long short-term memory* (1997); the projection: Sak, Senior & Beaufays (2014).
+
+    >>> params = {"weight_ih": jnp.zeros((4, 1)), "weight_hh": jnp.zeros((4, 1))}
+    >>> lstm_cell(params, jnp.ones(1), (jnp.zeros(1), jnp.ones(1))).c
+    Array([0.5], dtype=float32)
+    """
+    return _run(lstm_step, *check_cell("lstm_cell", params, x, state))
+
+
+def gru_cell(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*B I"],
+    state: Float[ArrayLike, "*B H"] | None = None,
+) -> Float[Array, "*B H"]:
+    r"""One step of a GRU: `torch.nn.GRUCell`.
+
+    .. math::
+        r &= \sigma(W_{ir} x + b_{ir} + W_{hr} h + b_{hr}) \\
+        z &= \sigma(W_{iz} x + b_{iz} + W_{hz} h + b_{hz}) \\
+        n &= \tanh(W_{in} x + b_{in} + r \odot (W_{hn} h + b_{hn})) \\
+        h' &= (1 - z) \odot n + z \odot h
+
+    The reset gate works after the product, as in cuDNN; Cho's original resets h before it, which is
+    another function.
+
+    Args:
+        params: `weight_ih` (3H, I), `weight_hh` (3H, H) and, unless `bias=False`, `bias_ih` and
+            `bias_hh` (3H,), gates in the order r z n.
+        x: (B, I) or (I,), of the parameters' dtype.
+        state: h, of shape (B, H) or (H,); zeros by default.
+
+    Returns:
+        h' of the shape (B, H) or (H,).
+
+    Raises:
+        ValueError: a key or shape that does not fit.
+        TypeError: dtypes that are mixed or not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html; Cho et al. (2014),
+    https://arxiv.org/abs/1406.1078.
+
+    >>> params = {"weight_ih": jnp.zeros((3, 1)), "weight_hh": jnp.zeros((3, 1))}
+    >>> gru_cell(params, jnp.ones(1), jnp.ones(1))
+    Array([0.5], dtype=float32)
+    """
+    return _run(gru_step, *check_cell("gru_cell", params, x, state))
+
+
+def _run(step: Step, params: Mapping[str, Array], x: Array, state: Any) -> Any:
+    widen = lambda a: a.astype(wide(x.dtype))
+    new = step(jax.tree.map(widen, dict(params)), x, jax.tree.map(widen, state))
+    return jax.tree.map(lambda a: a.astype(x.dtype), new)

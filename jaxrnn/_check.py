@@ -1,0 +1,198 @@
+"""What a call may be given besides its parameters: every complaint about `x`, states and options.
+
+Each is raised at trace time, in one sentence: the argument, what was wanted, what came, the likely
+cause.
+"""
+
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array
+
+from ._params import LSTMState, Structure, is_tensor, structure
+
+
+Arrays = dict[str, Array]
+
+
+def check_cell(
+    kind: str, params: Mapping[str, Any], x: Any, state: Any
+) -> tuple[Arrays, Array, Any]:
+    """The arguments of a cell as arrays, the state an array or `LSTMState`, zeros by default."""
+    found = structure(params, kind)
+    params, x = _arrays(params), _floating("x", x)
+    if x.ndim not in (1, 2):
+        raise ValueError(
+            f"`x` must have 1 axis (features) or 2 (batch, features), got shape {x.shape}: a cell "
+            f"takes one time step; `{kind[:-5]}` takes a sequence"
+        )
+    _check_features(found, x, "")
+    state = _check_state(found, state, x.shape[:-1], "batch", x)
+    _check_dtypes(params, x, state)
+    return params, x, state
+
+
+def check_layer(
+    kind: str, params: Mapping[str, Any], x: Any, state: Any, batch_first: bool
+) -> tuple[Structure, Arrays, Array, Any]:
+    """The arguments of `rnn`, `lstm` or `gru`, likewise."""
+    found = structure(params, kind)
+    params, x = _arrays(params), _floating("x", x)
+    if x.ndim not in (2, 3):
+        axes = "batch, time" if batch_first else "time, batch"
+        raise ValueError(
+            f"`x` must have 2 axes (time, features) or 3 ({axes}, features), got shape {x.shape}"
+            + (f": `{kind}_cell` takes a single time step" if x.ndim == 1 else "")
+        )
+    _check_features(found, x, "_l0")
+    if x.shape[time_axis(x, batch_first)] == 0:
+        raise ValueError(f"`x` must have at least one time step, got shape {x.shape}")
+    batch = () if x.ndim == 2 else (x.shape[1 - time_axis(x, batch_first)],)
+    cells = (found.num_layers * found.num_directions,)
+    axes = "num_layers · num_directions" + (", batch" if batch else "")
+    state = _check_state(found, state, cells + batch, axes, x)
+    _check_dtypes(params, x, state)
+    return found, params, x, state
+
+
+def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
+    """`lengths` as (batch,) integers, () for unbatched `x`; their values too, where known."""
+    steps = x.shape[time_axis(x, batch_first)]
+    shape = () if x.ndim == 2 else (x.shape[1 - time_axis(x, batch_first)],)
+    # Under jit, jnp.asarray would make a tracer of a constant too.
+    known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(lengths))
+    lengths = _array("lengths", lengths, np.asarray if known else jnp.asarray)
+    if lengths.size == 0:
+        lengths = lengths.astype(np.int32)  # an empty list says nothing of its dtype
+    if not jnp.issubdtype(lengths.dtype, jnp.integer):
+        cause = ": a mask? Then pass its sum over time" if lengths.dtype == bool else ""
+        raise TypeError(f"`lengths` must be integers, got {lengths.dtype}{cause}")
+    if lengths.shape != shape:
+        cause = "is `batch_first` right?" if shape else "unbatched `x` takes a single integer"
+        raise ValueError(
+            f"`lengths` must have the shape {shape}, one for each sequence in the batch, got "
+            f"{lengths.shape}: {cause}"
+        )
+    if known and lengths.size and not 0 <= lengths.min() <= lengths.max() <= steps:
+        wrong = lengths.min() if lengths.min() < 0 else lengths.max()
+        raise ValueError(
+            f"`lengths` must lie between 0 and the {steps} time steps of `x`, got {wrong}"
+            + ("" if wrong < 0 else ": is `batch_first` right?")
+        )
+    # Clamped before the cast, which would wrap.
+    clamped = lengths.clip(0, min(steps, jnp.iinfo(lengths.dtype).max)).astype(np.int32)
+    return jnp.asarray(clamped)
+
+
+def check_dropout(dropout: Any) -> None:
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) <= 1:
+        raise ValueError(
+            "`dropout` must be a Python number between 0 and 1, the probability of dropping, got "
+            f"{dropout!r}"
+        )
+
+
+def check_key(key: Any) -> None:
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    # Raw keys have 2 numbers, or 4 with the generator "rbg".
+    if not (typed and key.shape == ()) and not (raw and key.shape in ((2,), (4,))):
+        came = f"shape {key.shape}" if typed or raw else type(key).__name__
+        raise TypeError(f"`key` must be one jax.random key, such as jax.random.key(0), got {came}")
+
+
+def check_masks(masks: Any, shape: tuple[int, ...]) -> Array:
+    masks = _array("masks", masks)
+    if masks.dtype != bool:
+        raise TypeError(f"`masks` must be boolean, True where a value is kept, got {masks.dtype}")
+    if masks.shape != shape:
+        raise ValueError(
+            f"`masks` must have the shape {shape} (num_layers - 1, the axes of `x`, features of a "
+            f"layer's output), got {masks.shape}"
+        )
+    return masks
+
+
+def time_axis(x: Array, batch_first: bool) -> int:
+    """Unbatched input has time first whatever `batch_first` says, as in torch."""
+    return 1 if batch_first and x.ndim == 3 else 0
+
+
+def _arrays(params: Mapping[str, Any]) -> Arrays:
+    return {name: _floating(name, value) for name, value in params.items()}
+
+
+def _array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray) -> Any:
+    try:
+        return convert(value)
+    except (TypeError, ValueError, OverflowError):
+        what = type(value).__name__
+        raise TypeError(f"`{name}` must be an array of numbers, got a {what}") from None
+
+
+def _floating(name: str, value: Any) -> Array:
+    if is_tensor(value):
+        raise TypeError(
+            f"`{name}` is a torch tensor: pass jnp.from_dlpack(tensor.detach()) instead"
+        )
+    array = _array(name, value)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        cause = ": embed token ids first" if jnp.issubdtype(array.dtype, jnp.integer) else ""
+        raise TypeError(f"`{name}` must be floating, got {array.dtype}{cause}")
+    return array
+
+
+def _check_features(found: Structure, x: Array, suffix: str) -> None:
+    if x.shape[-1] != found.input_size:
+        raise ValueError(
+            f"`x` has {x.shape[-1]} features in its last axis (shape {x.shape}), but "
+            f"`weight_ih{suffix}` expects {found.input_size}"
+        )
+
+
+def _check_state(
+    found: Structure, state: Any, leading: tuple[int, ...], axes: str, x: Array
+) -> Array | LSTMState:
+    lstm = found.kind.startswith("lstm")
+    wanted = [("h", "proj_size" if found.proj_size else "hidden_size", found.output_size)]
+    if lstm:
+        wanted.append(("c", "hidden_size", found.hidden_size))
+    if state is None:
+        zeros = [jnp.zeros((*leading, size), x.dtype) for _, _, size in wanted]
+        return LSTMState(*zeros) if lstm else zeros[0]
+    many = isinstance(state, tuple | list)
+    if lstm and not (many and len(state) == 2):
+        one = "one array" if hasattr(state, "shape") else f"a {type(state).__name__}"
+        came = f"{len(state)} of them" if many else one
+        raise ValueError(f"`state` of `{found.kind}` must be a pair of arrays (h, c), got {came}")
+    if many and not lstm:
+        raise ValueError(
+            f"`state` of `{found.kind}` must be one array h, got a {type(state).__name__} of "
+            f"{len(state)}: only an LSTM has a c"
+        )
+    arrays = []
+    given = {"state[0]": state[0], "state[1]": state[1]} if lstm else {"state": state}
+    for (name, size_name, size), (where, value) in zip(wanted, given.items(), strict=True):
+        array = _floating(where, value)
+        if array.shape != (*leading, size):
+            raise ValueError(
+                f"`state` has a {name} of shape {array.shape}, wanted {(*leading, size)}, that is "
+                f"({axes}, {size_name}): states are never batch-first"
+            )
+        arrays.append(array)
+    return LSTMState(*arrays) if lstm else arrays[0]
+
+
+def _check_dtypes(params: Arrays, x: Array, state: Array | LSTMState) -> None:
+    states = state if isinstance(state, LSTMState) else (state,)
+    for name, array in [*params.items(), *(("state", array) for array in states)]:
+        if array.dtype != x.dtype:
+            raise TypeError(
+                f"`{name}` is {array.dtype}, but `x` is {x.dtype}: cast one of them; nothing is "
+                "promoted silently"
+            )

@@ -1,0 +1,225 @@
+"""Fresh parameters: torch's default distribution, or initialisers of your choice."""
+
+from numbers import Integral
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, PRNGKeyArray
+
+from ._check import check_key
+from ._params import Structure
+
+
+def init_lstm(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    proj_size: int = 0,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    forget_bias: float | None = None,
+) -> dict[str, Array]:
+    r"""Parameters for `lstm`, distributed as those of a new `torch.nn.LSTM`.
+
+    .. math:: W, b \sim U(-1 / \sqrt{H}, 1 / \sqrt{H})
+
+    for all weights and biases, H being `hidden_size` even under a projection.
+
+    Args:
+        key: a `jax.random` key.
+        input_size: features of `x`.
+        hidden_size: features of the cell state.
+        num_layers: layers on top of each other.
+        bias: whether there are `bias_ih` and `bias_hh`.
+        bidirectional: whether every layer also runs backwards.
+        proj_size: features of `h`, if smaller than `hidden_size`; 0 for no projection.
+        dtype: of the parameters; `float` is JAX's default, float32 unless x64 is on.
+        weight_ih_init: an initialiser for every `weight_ih`, such as
+            `jax.nn.initializers.glorot_uniform()`. Like torch's `nn.init`, it sees the stacked
+            matrix of all gates, so Xavier's fan-out is 4H.
+        weight_hh_init: likewise for every `weight_hh` and `weight_hr`, such as
+            `jax.nn.initializers.orthogonal()`.
+        bias_init: likewise for both biases, such as `jax.nn.initializers.zeros`.
+        forget_bias: the sum of the forget gate's two biases: `bias_ih` gets it, `bias_hh` gets 0.
+
+    Returns:
+        A dict under torch's names, as `torch.nn.LSTM(...).state_dict()` would be.
+
+    Raises:
+        ValueError: a size that is no positive integer, `proj_size` not below `hidden_size`, or a
+            `forget_bias` without biases.
+        TypeError: `key` is no key, or `dtype` not floating.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; Glorot & Bengio
+    (2010); Saxe et al. (2014) for orthogonal; Jozefowicz et al. (2015) for a forget bias of 1.
+
+    >>> params = init_lstm(jax.random.key(0), 10, 20, bias=False)
+    >>> {name: value.shape for name, value in params.items()}
+    {'weight_ih_l0': (80, 10), 'weight_hh_l0': (80, 20)}
+    """
+    found = Structure("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+    params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
+
+
+def init_rnn(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> dict[str, Array]:
+    """Parameters for `rnn`, distributed as those of a new `torch.nn.RNN`; see `init_lstm`.
+
+    >>> init_rnn(jax.random.key(0), 10, 20)["weight_hh_l0"].shape
+    (20, 20)
+    """
+    found = Structure("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
+    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+
+
+def init_gru(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    num_layers: int = 1,
+    bias: bool = True,
+    bidirectional: bool = False,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> dict[str, Array]:
+    """Parameters for `gru`, distributed as those of a new `torch.nn.GRU`; see `init_lstm`.
+
+    >>> init_gru(jax.random.key(0), 10, 20)["weight_hh_l0"].shape
+    (60, 20)
+    """
+    found = Structure("gru", input_size, hidden_size, num_layers, bias, bidirectional)
+    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+
+
+def init_lstm_cell(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    bias: bool = True,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+    forget_bias: float | None = None,
+) -> dict[str, Array]:
+    """Parameters for `lstm_cell`, as those of a new `torch.nn.LSTMCell`; see `init_lstm`.
+
+    >>> sorted(init_lstm_cell(jax.random.key(0), 10, 20))
+    ['bias_hh', 'bias_ih', 'weight_hh', 'weight_ih']
+    """
+    found = Structure("lstm_cell", input_size, hidden_size, bias=bias)
+    params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
+
+
+def init_rnn_cell(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    bias: bool = True,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> dict[str, Array]:
+    """Parameters for `rnn_cell`, as those of a new `torch.nn.RNNCell`; see `init_lstm`.
+
+    >>> init_rnn_cell(jax.random.key(0), 10, 20)["weight_ih"].shape
+    (20, 10)
+    """
+    found = Structure("rnn_cell", input_size, hidden_size, bias=bias)
+    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+
+
+def init_gru_cell(
+    key: PRNGKeyArray,
+    input_size: int,
+    hidden_size: int,
+    *,
+    bias: bool = True,
+    dtype: Any = float,
+    weight_ih_init: Initializer | None = None,
+    weight_hh_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> dict[str, Array]:
+    """Parameters for `gru_cell`, as those of a new `torch.nn.GRUCell`; see `init_lstm`.
+
+    >>> init_gru_cell(jax.random.key(0), 10, 20)["weight_ih"].shape
+    (60, 10)
+    """
+    found = Structure("gru_cell", input_size, hidden_size, bias=bias)
+    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+
+
+def _draw(
+    key: PRNGKeyArray,
+    found: Structure,
+    dtype: Any,
+    weight_ih: Initializer | None,
+    weight_hh: Initializer | None,
+    bias: Initializer | None,
+) -> dict[str, Array]:
+    check_key(key)
+    _check_sizes(found)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`dtype` must be floating, got {dtype!r}")
+    bound = found.hidden_size**-0.5
+    uniform = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+    chosen = {"weight_ih": weight_ih, "weight_hh": weight_hh, "weight_hr": weight_hh}
+    keys = jax.random.split(key, len(found.shapes))
+    return {
+        name: (chosen.get(name[:9], bias) or uniform)(key, shape, dtype)
+        for key, (name, shape) in zip(keys, found.shapes.items(), strict=True)
+    }
+
+
+def _check_sizes(found: Structure) -> None:
+    for name in ("input_size", "hidden_size", "num_layers"):
+        size = getattr(found, name)
+        if isinstance(size, bool) or not isinstance(size, Integral) or int(size) < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
+    proj_size = found.proj_size
+    whole = isinstance(proj_size, Integral) and not isinstance(proj_size, bool)
+    if not whole or not 0 <= proj_size < found.hidden_size:
+        raise ValueError(
+            f"`proj_size` must be 0 or a positive integer below hidden_size = {found.hidden_size}, "
+            f"got {proj_size!r}"
+        )
+
+
+def _with_forget_bias(
+    params: dict[str, Array], found: Structure, forget_bias: float
+) -> dict[str, Array]:
+    if not found.bias:
+        raise ValueError("`forget_bias` needs biases, but bias=False was given")
+    forget = slice(found.hidden_size, 2 * found.hidden_size)
+    values = {"bias_ih": forget_bias, "bias_hh": 0.0}
+    return {
+        name: value.at[forget].set(values[name[:7]]) if name.startswith("bias") else value
+        for name, value in params.items()
+    }

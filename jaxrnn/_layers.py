@@ -1,0 +1,302 @@
+"""`rnn`, `lstm` and `gru`: directions side by side, layers stacked, dropout between."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+
+from ._cells import Step, gru_step, hidden, lstm_step, rnn_step
+from ._check import (
+    check_dropout,
+    check_key,
+    check_layer,
+    check_lengths,
+    check_masks,
+    time_axis,
+)
+from ._params import LSTMState, Structure, structure
+from ._scan import scan
+
+
+class Options(NamedTuple):
+    """The options that all three layers share."""
+
+    batch_first: bool = False
+    lengths: Any = None
+    dropout: float = 0.0
+    key: Any = None
+    masks: Any = None
+    return_all_states: bool = False
+
+
+Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
+
+
+def rnn(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*TB I"],
+    state: Float[ArrayLike, "LD *B H"] | None = None,
+    *,
+    nonlinearity: str = "tanh",
+    batch_first: bool = False,
+    lengths: Lengths | None = None,
+    dropout: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    masks: Bool[ArrayLike, "..."] | None = None,
+    return_all_states: bool = False,
+) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
+    r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
+
+    .. math:: h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})
+
+    Arguments, shapes and errors are those of `lstm`, except that the state is one array h, that
+    there is no projection, and that there is one argument more, of which the parameters show no
+    trace:
+
+    Args:
+        nonlinearity: `"tanh"` or `"relu"`.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
+
+    >>> params = {"weight_ih_l0": jnp.ones((1, 1)), "weight_hh_l0": jnp.ones((1, 1))}
+    >>> y, h = rnn(params, jnp.ones((3, 1)), nonlinearity="relu")
+    >>> y[:, 0], h[0]
+    (Array([1., 2., 3.], dtype=float32), Array([3.], dtype=float32))
+    """
+    step = rnn_step(nonlinearity)
+    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
+    return stack("rnn", step, params, x, state, options)
+
+
+def lstm(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*TB I"],
+    state: tuple[Float[ArrayLike, "LD *B P"], Float[ArrayLike, "LD *B H"]] | None = None,
+    *,
+    batch_first: bool = False,
+    lengths: Lengths | None = None,
+    dropout: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    masks: Bool[ArrayLike, "..."] | None = None,
+    return_all_states: bool = False,
+) -> tuple[Float[Array, "*TB DP"], LSTMState]:
+    r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
+
+    The equations are those of `lstm_cell`. One layer in one direction computes::
+
+        for t in range(T):  # from T - 1 down to 0 for the second direction
+            h, c = lstm_cell(cell, x[t], (h, c))
+            y[t] = h
+
+    The directions' outputs are concatenated over features and are the next layer's input.
+
+    Args:
+        params: torch's `state_dict`; layers L, directions D, sizes, bias and projection are read
+            off it (see `structure`).
+        x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I); of the parameters' dtype, any
+            floating one. Below float32 the state is carried in float32.
+        state: a pair h_0, c_0 of the shapes (L·D, B, P) and (L·D, B, H), or without B; never
+            batch-first; at index `layer · D + direction`. Zeros by default. P is `proj_size`
+            where there is a projection, else H.
+        batch_first: whether `x` and `y` have the batch before time; ignored for unbatched `x`.
+        lengths: (B,) integers, or () for unbatched `x`: how many steps of each sequence are valid,
+            in any order, 0 allowed. The results are those of a packed sequence in torch: final
+            states from each sequence's own end, the backward direction starting there, `y` zero
+            beyond. Whatever `x` holds beyond, NaN included, changes no value and no derivative.
+            Where the values are traced, they are clamped to [0, T].
+        dropout: the probability of dropping, applied to the output of every layer but the last,
+            for each step, sequence and feature on its own; survivors are scaled by
+            1 / (1 - dropout).
+        key: a `jax.random` key, from which the masks are drawn. Without it and `masks` there is no
+            dropout: this is torch's `eval()`.
+        masks: the masks themselves, as `dropout_masks` returns them, instead of a key.
+        return_all_states: return the state after every step instead of the final one, on a leading
+            time axis. For the second direction, entry t is the state after `x[t]` on the way down.
+            Beyond a sequence's length stands the state that passes through, so the final state is
+            entry T - 1 of the first direction and entry 0 of the second.
+
+    Returns:
+        `(y, state)`: `y` of the shape (T, B, D·P), laid out as `x` is, forward features first;
+        the final `LSTMState(h, c)` shaped like `state`, or `(T, *that)` with
+        `return_all_states`.
+
+    Raises:
+        ValueError: a key or shape that does not fit, no time step, a value outside its range.
+        TypeError: dtypes that are mixed or not floating, lengths that are not integers.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+    >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
+    >>> y, (h, c) = lstm(params, jnp.ones((3, 1)), (jnp.zeros((1, 1)), jnp.ones((1, 1))))
+    >>> c[0]
+    Array([0.125], dtype=float32)
+    """
+    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
+    return stack("lstm", lstm_step, params, x, state, options)
+
+
+def gru(
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*TB I"],
+    state: Float[ArrayLike, "LD *B H"] | None = None,
+    *,
+    batch_first: bool = False,
+    lengths: Lengths | None = None,
+    dropout: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    masks: Bool[ArrayLike, "..."] | None = None,
+    return_all_states: bool = False,
+) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
+    """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
+
+    The equations are those of `gru_cell`. Arguments, shapes and errors are those of `lstm`,
+    except that the state is one array h and that there is no projection.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+
+    >>> params = {"weight_ih_l0": jnp.zeros((3, 1)), "weight_hh_l0": jnp.zeros((3, 1))}
+    >>> y, h = gru(params, jnp.ones((3, 1)), jnp.ones((1, 1)))
+    >>> y[:, 0]
+    Array([0.5  , 0.25 , 0.125], dtype=float32)
+    """
+    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
+    return stack("gru", gru_step, params, x, state, options)
+
+
+def dropout_masks(
+    key: PRNGKeyArray, params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*TB I"], dropout: float
+) -> Bool[Array, "between *TB DP"]:
+    """The masks that `rnn`, `lstm` and `gru` draw from `key`: True where a value is kept.
+
+    Hand them in as `masks`, or to another framework, to have the same dropout twice.
+
+    Args:
+        key: a `jax.random` key.
+        params: the layers' parameters.
+        x: their input; only its shape counts.
+        dropout: the probability of dropping.
+
+    Returns:
+        Booleans of the shape (L - 1, axes of `x` but the last, D·P), for any `batch_first`.
+
+    Raises:
+        ValueError: `dropout` is no number between 0 and 1, or `params` and `x` fit no layer.
+        TypeError: `key` is no key, or dtypes are mixed or not floating.
+
+    >>> params = {name + layer: jnp.zeros((4, 1)) for name in ("weight_ih", "weight_hh")
+    ...           for layer in ("_l0", "_l1")}
+    >>> dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
+    Array([[[False],
+            [False]]], dtype=bool)
+    """
+    check_dropout(dropout)
+    check_key(key)
+    kind = structure(params).kind
+    if kind.endswith("_cell"):
+        raise ValueError("`params` are those of a cell, but dropout works between layers")
+    found, _, x, _ = check_layer(kind, params, x, None, batch_first=False)
+    return jax.random.bernoulli(key, jnp.float32(1 - dropout), _masks_shape(found, x.shape))
+
+
+def stack(
+    kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any, options: Options
+) -> tuple[Array, Any]:
+    """Checks everything, brings it to (time, batch, features), runs layer upon layer."""
+    found, params, x, state = check_layer(kind, params, x, state, options.batch_first)
+    masks, valid = _masks(found, x, options), _valid(x, options)
+
+    unbatched, swapped = x.ndim == 2, time_axis(x, options.batch_first) == 1
+    swap = lambda a, axis: jnp.swapaxes(a, axis, axis + 1) if swapped else a
+    batch = lambda a, axis: jnp.expand_dims(a, axis) if unbatched else a
+    unbatch = lambda a: jnp.squeeze(a, -2) if unbatched else a
+    x, state = batch(swap(x, 0), 1), jax.tree.map(lambda a: batch(a, 1), state)
+    masks = [] if masks is None else batch(swap(masks, 1), 2)
+
+    states = []
+    for layer in range(found.num_layers):
+        cells = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
+        x, new = _layer(
+            step,
+            [_cell_params(params, suffix) for suffix in found.suffixes[cells]],
+            x,
+            jax.tree.map(lambda a, cells=cells: a[cells], state),
+            valid,
+            options.return_all_states,
+        )
+        states.append(new)
+        if layer < len(masks):
+            scale = 1 / (1 - options.dropout) if options.dropout < 1 else 0
+            x = jnp.where(masks[layer], x * jnp.asarray(scale, x.dtype), jnp.zeros_like(x))
+    # The last three axes of a state are (layer · directions + direction, batch, features).
+    state = jax.tree.map(lambda *layers: unbatch(jnp.concatenate(layers, axis=-3)), *states)
+    return swap(unbatch(x), 0), state
+
+
+def _layer(
+    step: Step,
+    cells: Sequence[Mapping[str, Array]],
+    x: Float[Array, "T B I"],
+    state: Any,
+    valid: Bool[Array, "T B 1"] | None,
+    return_all_states: bool,
+) -> tuple[Float[Array, "T B DP"], Any]:
+    """One layer in its directions, over which `cells` and the leading axis of `state` run."""
+    outputs, states = [], []
+    for direction, cell in enumerate(cells):
+        initial = jax.tree.map(lambda a, i=direction: a[i], state)
+        every, final = scan(
+            *(step, cell, x, initial, valid),
+            reverse=direction == 1,
+            return_all_states=return_all_states,
+        )
+        outputs.append(hidden(every))
+        states.append(every if return_all_states else final)
+    y = jnp.concatenate(outputs, axis=-1)
+    y = y if valid is None else jnp.where(valid, y, jnp.zeros_like(y))
+    return y, jax.tree.map(lambda *directions: jnp.stack(directions, axis=-3), *states)
+
+
+def _valid(x: Array, options: Options) -> Bool[Array, "T B 1"] | None:
+    """Which steps of which sequence count; None where all do."""
+    if options.lengths is None:
+        return None
+    lengths = check_lengths(options.lengths, x, options.batch_first).reshape(1, -1)
+    steps = jnp.arange(x.shape[time_axis(x, options.batch_first)], dtype=lengths.dtype)
+    return (steps[:, None] < lengths)[..., None]
+
+
+def _masks(found: Structure, x: Array, options: Options) -> Array | None:
+    """The masks to apply, in the layout of `x`; None where there is no dropout."""
+    dropout, key, masks = options.dropout, options.key, options.masks
+    check_dropout(dropout)
+    if dropout > 0 and found.num_layers == 1:
+        warnings.warn(
+            f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
+            stacklevel=4,
+        )
+    if masks is not None:
+        if key is not None or dropout == 0:
+            raise ValueError(
+                "`masks` come instead of `key`, with the `dropout` rate that they were drawn "
+                f"with, got dropout={dropout}{'' if key is None else ' and a key'}"
+            )
+        return check_masks(masks, _masks_shape(found, x.shape))
+    if key is not None:
+        check_key(key)
+        if dropout > 0:
+            return jax.random.bernoulli(key, jnp.float32(1 - dropout), _masks_shape(found, x.shape))
+    return None
+
+
+def _masks_shape(found: Structure, x_shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (found.num_layers - 1, *x_shape[:-1], found.num_directions * found.output_size)
+
+
+def _cell_params(params: Mapping[str, Array], suffix: str) -> dict[str, Array]:
+    """One direction of one layer under the names of its cell: without `_l0_reverse`."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    return {name: params[name + suffix] for name in names if name + suffix in params}

@@ -1,0 +1,56 @@
+"""One direction of one layer over time."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ._cells import Step, hidden, wide
+
+
+# Jitted, so that outside of jit the same step on the same shapes is compiled once, not every time.
+@functools.partial(jax.jit, static_argnames=("step", "reverse", "return_all_states"))
+def scan(
+    step: Step,
+    params: Mapping[str, Array],
+    x: Float[Array, "T B I"],
+    state: Any,
+    valid: Bool[Array, "T B 1"] | None,
+    *,
+    reverse: bool,
+    return_all_states: bool,
+) -> tuple[Any, Any]:
+    """Runs `step` over time; returns h, or the whole state, after every step, and the final state.
+
+    The loop that this replaces, forward and without `valid`::
+
+        for t in range(T):
+            state = step(params, x[t], state)
+            every[t] = state.h
+
+    Where `valid` is false the state passes through, and the step sees zeros instead of `x` and the
+    state: a mask after the step would still let NaN into gradients. A reverse scan therefore
+    carries the initial state through the padding and starts at each sequence's own end; nothing is
+    flipped.
+    """
+    dtype = x.dtype
+    widen = lambda a: a.astype(wide(dtype))
+    # Widened outside the loop, so that bfloat16 weights gather their gradient over time in float32.
+    params = jax.tree.map(widen, dict(params))
+
+    def body(state: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Any]:
+        x, valid = inputs
+        if valid is None:
+            state = step(params, x, state)
+        else:
+            choose = lambda a, b: jnp.where(valid, a, b)
+            seen = jax.tree.map(lambda a: choose(a, jnp.zeros_like(a)), (x, state))
+            state = jax.tree.map(choose, step(params, *seen), state)
+        kept = state if return_all_states else hidden(state)
+        return state, jax.tree.map(lambda a: a.astype(dtype), kept)
+
+    state, every = jax.lax.scan(body, jax.tree.map(widen, state), (x, valid), reverse=reverse)
+    return every, jax.tree.map(lambda a: a.astype(dtype), state)
