@@ -1,0 +1,161 @@
+"""A case in torch: the module of `torch.nn` with the case's weights, differentiated by autograd."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .cases import Case
+from .compare import Arrays
+from .tensors import Data
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def run(case: Case, data: Data, device: str = "cpu") -> Arrays:
+    """Outputs, gradients and, if the case has it, the Hessian-vector product, by name."""
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with warnings.catch_warnings(), exact:
+        # That some of its kernels do not know projections or TF32 is news to nobody here.
+        warnings.filterwarnings("ignore", message=".*oneDNN")
+        return _run(case, data, device)
+
+
+def _run(case: Case, data: Data, device: str) -> Arrays:
+    modules, leaves = _build(case, data, device)
+    to = lambda arrays: {name: tensor(a, device) for name, a in arrays.items()}
+    cotangents, tangents = to(data.cotangents), to(data.tangents)
+    masks = None if data.masks is None else torch.tensor(data.masks, device=device)
+    result = _outputs(case, modules, leaves, masks)
+    first = _grad(_dot(cotangents, result), leaves)
+    result |= {f"grad {name}": g for name, g in first.items()}
+    if case.second_order:
+        # Neither oneDNN's LSTM (float32) nor cuDNN's can be differentiated twice.
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            scalar = _dot(cotangents, _outputs(case, modules, leaves, masks))
+            second = _grad(_dot(tangents, _grad(scalar, leaves, create_graph=True)), leaves)
+        result |= {f"hvp {name}": g for name, g in second.items()}
+    return {name: array(t) for name, t in result.items()}
+
+
+def tensor(a: np.ndarray, device: str = "cpu") -> torch.Tensor:
+    """A copy as a tensor; by way of float32 for bfloat16, which torch does not take from numpy."""
+    if a.dtype.name == "bfloat16":
+        return torch.tensor(a.astype(np.float32), device=device).bfloat16()
+    return torch.tensor(a, device=device)
+
+
+def array(t: torch.Tensor) -> np.ndarray:
+    t = t.detach().cpu()
+    if t.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return t.float().numpy().astype(ml_dtypes.bfloat16)
+    return t.numpy()
+
+
+def _build(case: Case, data: Data, device: str) -> tuple[list[torch.nn.Module], Tensors]:
+    """The module, or, where torch would draw masks of its own, one module for each layer."""
+    s = case.structure
+    leaves = {name: tensor(a, device).requires_grad_() for name, a in data.leaves.items()}
+    options: dict[str, Any] = {"bias": s.bias, "dtype": leaves["x"].dtype, "device": device}
+    if s.kind.startswith("rnn"):
+        options["nonlinearity"] = case.nonlinearity
+    if s.proj_size:
+        options["proj_size"] = s.proj_size
+    build = getattr(torch.nn, s.torch_name)
+    if case.cell:
+        modules = [build(s.input_size, s.hidden_size, **options)]
+    else:
+        options |= {"batch_first": case.batch_first, "bidirectional": s.bidirectional}
+        options["num_layers"] = s.num_layers
+        if 0 < case.dropout < 1:
+            widths = [s.input_size] + [s.num_directions * s.output_size] * (s.num_layers - 1)
+            options["num_layers"] = 1
+            modules = [build(width, s.hidden_size, **options) for width in widths]
+        else:
+            modules = [build(s.input_size, s.hidden_size, dropout=case.dropout, **options)]
+    for layer, module in enumerate(modules):
+        own = {
+            name: leaves[name.replace("_l0", f"_l{layer}") if len(modules) > 1 else name]
+            for name in module.state_dict()
+        }
+        module.load_state_dict(own)
+        for name, parameter in module.named_parameters():
+            leaves[name.replace("_l0", f"_l{layer}") if len(modules) > 1 else name] = parameter
+    return modules, leaves
+
+
+def _outputs(
+    case: Case, modules: list[torch.nn.Module], leaves: Tensors, masks: torch.Tensor | None
+) -> Tensors:
+    x = leaves["x"]
+    names = ["h", "c"] if case.structure.kind.startswith("lstm") else ["h"]
+    given = [leaves[f"{name}_0"] for name in names] if case.state else None
+    if case.cell:
+        state = modules[0](x, _state(given))
+    else:
+        finals = []
+        cells = len(case.structure.suffixes) // len(modules)
+        for layer, module in enumerate(modules):
+            own = given and [a[layer * cells : (layer + 1) * cells] for a in given]
+            x, state = _layer(case, module, x, own)
+            finals.append(state if isinstance(state, tuple) else (state,))
+            if masks is not None and layer < len(modules) - 1:
+                x = x * masks[layer] / (1 - case.dropout)
+        state = [torch.cat(parts) for parts in zip(*finals, strict=True)]
+    state = [state] if isinstance(state, torch.Tensor) else state
+    outputs = dict(zip([f"{name}_n" for name in names], state, strict=True))
+    return outputs if case.cell else {"y": x, **outputs}
+
+
+def _layer(
+    case: Case, module: torch.nn.Module, x: torch.Tensor, given: list[torch.Tensor] | None
+) -> tuple[torch.Tensor, Any]:
+    """The module on a packed sequence where there are lengths; torch packs no empty ones."""
+    if case.lengths is None:
+        return module(x, _state(given))
+    lengths = torch.tensor(case.lengths)
+    if case.batch is None:
+        y, state = module(x[: case.lengths[0]], _state(given))
+        return torch.nn.functional.pad(y, (0, 0, 0, case.time - len(y))), state
+    keep = lengths.nonzero()[:, 0].to(x.device)
+    batch_axis = 0 if case.batch_first else 1
+    s = case.structure
+    y = x.new_zeros((*x.shape[:2], s.num_directions * s.output_size))
+    if given is None:
+        cells = s.num_directions * getattr(module, "num_layers", 1)
+        sizes = [s.output_size, s.hidden_size][: 2 if s.kind == "lstm" else 1]
+        given = [x.new_zeros(cells, len(lengths), size) for size in sizes]
+    if len(keep) == 0:
+        return y, tuple(given)
+    packed = pack_padded_sequence(
+        x.index_select(batch_axis, keep),
+        lengths[lengths > 0],
+        batch_first=case.batch_first,
+        enforce_sorted=False,
+    )
+    out, state = module(packed, _state([a.index_select(1, keep) for a in given]))
+    out, _ = pad_packed_sequence(out, batch_first=case.batch_first, total_length=case.time)
+    state = state if isinstance(state, tuple) else (state,)
+    final = tuple(a.index_copy(1, keep, b) for a, b in zip(given, state, strict=True))
+    return y.index_copy(batch_axis, keep, out), final
+
+
+def _state(given: list[torch.Tensor] | None) -> Any:
+    """In the form that torch wants: None, a tensor, or a pair."""
+    return given[0] if given and len(given) == 1 else given and tuple(given)
+
+
+def _dot(a: Tensors, b: Tensors) -> torch.Tensor:
+    return sum(((a[name] * b[name]).sum() for name in a), torch.zeros(()))
+
+
+def _grad(scalar: torch.Tensor, leaves: Tensors, create_graph: bool = False) -> Tensors:
+    grads = torch.autograd.grad(
+        scalar, list(leaves.values()), create_graph=create_graph, materialize_grads=True
+    )
+    return dict(zip(leaves, grads, strict=True))
