@@ -1,0 +1,184 @@
+"""The case table covers the whole option surface, and jaxrnn stands on every case of it."""
+
+import collections
+import math
+
+import pytest
+
+from parity.cases import RAGGED, VARIANTS, table
+from parity.run import jobs, run_all
+from parity.tensors import DTYPES
+
+
+TABLE = table()
+LAYERS = [case for case in TABLE if not case.cell]
+CELLS = [case for case in TABLE if case.cell]
+# torch's five layers, by what tells them apart; and three of the four cells likewise.
+KINDS = {(s.kind, f, bool(s.proj_size)) for s, f in VARIANTS}
+CELL_KINDS = {(f"{kind}_cell", f, False) for kind, f, projected in KINDS if not projected}
+
+
+def kind(case):
+    s = case.structure
+    return s.kind, case.nonlinearity, bool(s.proj_size)
+
+
+def test_names_are_unique():
+    repeated = [n for n, k in collections.Counter(case.name for case in TABLE).items() if k > 1]
+    assert not repeated
+
+
+def test_size_and_dtypes():
+    assert len(TABLE) >= 150
+    for case in TABLE:
+        assert {"float64", "float32"} <= set(case.dtypes) <= set(DTYPES), case.name
+        assert len(set(case.dtypes)) == len(case.dtypes), case.name
+
+
+def test_kinds():
+    assert {
+        ("rnn", "tanh", False),
+        ("rnn", "relu", False),
+        ("lstm", "tanh", False),
+        ("lstm", "tanh", True),
+        ("gru", "tanh", False),
+    } == KINDS
+    assert {kind(case) for case in LAYERS} == KINDS
+    assert {kind(case) for case in CELLS} == CELL_KINDS
+
+
+# What is asked of a case, by name; each must be there for every kind of layer.
+WANTED = {
+    "bias": lambda c: c.structure.bias,
+    "no bias": lambda c: not c.structure.bias,
+    "no bias, bidirectional, two layers": lambda c: (
+        not c.structure.bias and c.structure.bidirectional and c.structure.num_layers == 2
+    ),
+    "one layer": lambda c: c.structure.num_layers == 1,
+    "two layers": lambda c: c.structure.num_layers == 2,
+    "three layers": lambda c: c.structure.num_layers == 3,
+    "bidirectional": lambda c: c.structure.bidirectional,
+    "bidirectional, two layers": lambda c: (
+        c.structure.bidirectional and c.structure.num_layers == 2
+    ),
+    "unbatched": lambda c: c.batch is None and c.state,
+    "unbatched, no state": lambda c: c.batch is None and not c.state,
+    "unbatched, batch first": lambda c: c.batch is None and c.batch_first,
+    "unbatched, lengths": lambda c: c.batch is None and c.lengths,
+    "batch first": lambda c: c.batch_first and c.batch and c.state,
+    "batch first, no state": lambda c: c.batch_first and c.batch and not c.state,
+    "lengths, batch first": lambda c: c.lengths and c.batch_first and c.batch,
+    "lengths, no state": lambda c: c.lengths and c.batch and not c.state,
+    "lengths, bidirectional": lambda c: c.lengths and c.batch and c.structure.bidirectional,
+    "dropout": lambda c: 0 < c.dropout < 1,
+    "dropout, lengths": lambda c: 0 < c.dropout < 1 and c.lengths,
+    "one step": lambda c: c.time == 1,
+    "one sequence": lambda c: c.batch == 1,
+    "no sequence": lambda c: c.batch == 0,
+    "many steps": lambda c: c.time >= 100,
+    "only y": lambda c: c.cotangents == ("y",),
+    "only h_n": lambda c: c.cotangents == ("h_n",),
+    "second order": lambda c: c.second_order,
+    "second order, lengths": lambda c: c.second_order and c.lengths,
+    "bfloat16": lambda c: "bfloat16" in c.dtypes,
+    "bfloat16, lengths": lambda c: "bfloat16" in c.dtypes and c.lengths,
+}
+
+
+@pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
+def test_every_layer_with(wanted):
+    assert {kind(case) for case in LAYERS if wanted(case)} == KINDS
+
+
+CELL_WANTED = {
+    "bias": lambda c: c.structure.bias,
+    "no bias": lambda c: not c.structure.bias,
+    "state": lambda c: c.batch and c.state,
+    "no state": lambda c: c.batch and not c.state,
+    "unbatched": lambda c: c.batch is None and c.state,
+    "unbatched, no state": lambda c: c.batch is None and not c.state,
+    "second order": lambda c: c.second_order,
+    "bfloat16": lambda c: "bfloat16" in c.dtypes,
+}
+
+
+@pytest.mark.parametrize("wanted", CELL_WANTED.values(), ids=CELL_WANTED)
+def test_every_cell_with(wanted):
+    assert {kind(case) for case in CELLS if wanted(case)} == CELL_KINDS
+
+
+def test_what_not_every_layer_needs():
+    kinds = lambda wanted: {case.structure.kind for case in LAYERS if wanted(case)}
+    assert kinds(lambda c: c.dropout == 1) == {"rnn", "lstm", "gru"}
+    assert kinds(lambda c: c.structure.hidden_size == 1) == {"rnn", "lstm", "gru"}
+    assert kinds(lambda c: c.structure.num_layers == 3 and c.structure.bidirectional) == {
+        "rnn", "lstm", "gru",
+    }  # fmt: skip
+    saturated = {kind(case) for case in LAYERS if case.gain >= 10}
+    assert saturated == KINDS - {("rnn", "relu", False)}  # which nothing saturates
+    assert {kind(c) for c in LAYERS if c.cotangents == ("c_n",)} == {
+        kind for kind in KINDS if kind[0] == "lstm"
+    }
+    [chaotic] = [case for case in LAYERS if case.group == "chaotic"]
+    assert chaotic.gain > 1
+    assert chaotic.time >= 100
+    at_zero = [c for c in LAYERS if c.nonlinearity == "relu" and c.input_scale == 0 and not c.state]
+    assert at_zero
+    assert not any(case.structure.bias for case in at_zero)
+
+
+PATTERNS = {
+    "unsorted": lambda n, time: list(n) not in (sorted(n), sorted(n)[::-1]),
+    "sorted": lambda n, time: n == tuple(sorted(n)[::-1]) and len(set(n)) > 1,
+    "none full": lambda n, time: 0 < max(n) < time,
+    "full": lambda n, time: set(n) == {time},
+    "ones": lambda n, time: set(n) == {1},
+    "some empty": lambda n, time: 0 in n and any(n),
+    "first empty, last not": lambda n, time: n[0] == 0 < n[-1],
+    "all empty": lambda n, time: not any(n),
+    "ties": lambda n, time: len(set(n)) < len(n),
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+@pytest.mark.parametrize("both", [False, True], ids=["forward", "bidirectional"])
+def test_lengths(pattern, both):
+    cases = [c for c in LAYERS if c.lengths and c.structure.bidirectional == both]
+    assert {kind(case) for case in cases if pattern(case.lengths, case.time)} == KINDS
+
+
+def test_padding_holds_all_that_is_bad():
+    values = {str(case.padding) for case in LAYERS if case.lengths}
+    assert {"nan", "inf", "-inf"} < values
+    assert any(math.isfinite(float(value)) and float(value) for value in values)
+
+
+def test_lengths_fit():
+    for case in TABLE:
+        if case.lengths is not None:
+            assert len(case.lengths) == (1 if case.batch is None else case.batch), case.name
+            assert 0 <= min(case.lengths) <= max(case.lengths) <= case.time, case.name
+    assert len(set(RAGGED)) > 3
+
+
+def test_sizes_differ():
+    """So that no two axes can be mistaken for each other."""
+    for case in TABLE:
+        s = case.structure
+        sizes = [s.input_size, s.hidden_size]
+        sizes += [s.proj_size] if s.proj_size else []
+        sizes += [case.batch] if case.batch else []
+        sizes += [] if case.cell else [case.time]
+        assert len(set(sizes)) == len(sizes), case.name
+
+
+@pytest.mark.slow
+def test_jaxrnn_agrees_on_every_case():
+    results = list(run_all(jobs(TABLE, None, [])))
+    assert {(r.case.name, r.dtype) for r in results} == {
+        (case.name, dtype) for case in TABLE for dtype in case.dtypes
+    }
+    assert [line for result in results for line in result.wrong] == []
+    groups = {result.case.group for result in results if result.unjudged}
+    assert groups == {"chaotic"}
+    assert len(results) == sum(len(case.dtypes) for case in TABLE)
