@@ -3,20 +3,28 @@
 A tour of the files: `_params` (what parameters are, and every complaint about them), `_cells` (the
 equations), `_scan` (one direction of one layer over time), `_layers` (layers, directions, dropout,
 lengths), `_check` (complaints about the other arguments), `_init` (fresh parameters), `_sequence`
-(padding and packing), `_files` (loading and saving).
+(padding and packing), `_files` (loading and saving), `_nn` (embedding, linear, layer norm).
+
+Imported by name: `jaxrnn.models` (whole models; `_attention`, `_seq2seq`, `_decode`), `jaxrnn.text`
+and `jaxrnn.data` (what comes before the network), and, which need optax, `jaxrnn.losses`,
+`jaxrnn.optim` and `jaxrnn.training`.
 """
 
 from ._cells import gru_cell, lstm_cell, rnn_cell
 from ._files import load, save
 from ._init import (
+    init_embedding,
     init_gru,
     init_gru_cell,
+    init_layer_norm,
+    init_linear,
     init_lstm,
     init_lstm_cell,
     init_rnn,
     init_rnn_cell,
 )
-from ._layers import dropout_masks, gru, lstm, rnn
+from ._layers import dropout_masks, gru, lstm, recurrent_dropout_masks, rnn
+from ._nn import embedding, layer_norm, linear
 from ._params import LSTMState, Structure, from_state_dict, structure, to_state_dict
 from ._sequence import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence
 
@@ -26,21 +34,28 @@ __all__ = [
     "PackedSequence",
     "Structure",
     "dropout_masks",
+    "embedding",
     "from_state_dict",
     "gru",
     "gru_cell",
+    "init_embedding",
     "init_gru",
     "init_gru_cell",
+    "init_layer_norm",
+    "init_linear",
     "init_lstm",
     "init_lstm_cell",
     "init_rnn",
     "init_rnn_cell",
+    "layer_norm",
+    "linear",
     "load",
     "lstm",
     "lstm_cell",
     "pack_padded_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "recurrent_dropout_masks",
     "rnn",
     "rnn_cell",
     "save",

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ._check import check_cell
-from ._params import LSTMState
+from ._params import LSTMState, structure
 
 
 Step = Callable[[Mapping[str, Array], Array, Any], Any]
@@ -32,10 +32,26 @@ def wide(dtype: Any) -> Any:
 
 
 def _linear(params: Mapping[str, Array], end: str, x: Array, dtype: Any) -> Array:
-    """x Wᵀ + b, the product in `dtype`, summed and returned in the dtype of the parameters."""
+    """x Wᵀ + b, the product in `dtype`, summed and returned in the dtype of the parameters.
+
+    Recurrent dropout comes as one parameter more: the scaled mask with which x is multiplied.
+    """
     weight = params["weight_" + end]
+    x = x * params["mask_" + end] if "mask_" + end in params else x
     y = jnp.matmul(x.astype(dtype), weight.astype(dtype).T, preferred_element_type=weight.dtype)
     return y + params["bias_" + end] if "bias_" + end in params else y
+
+
+def normalise(x: Array, eps: float) -> Array:
+    """x with the mean 0 and the variance 1, which is the biased one, over its last axis."""
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+def _norm(params: Mapping[str, Array], end: str, x: Array) -> Array:
+    """Layer normalisation of x, with a gain and a bias."""
+    y = normalise(x, 1e-5) * params["weight_ln_" + end]
+    return y + params["bias_ln_" + end] if "bias_ln_" + end in params else y
 
 
 def tanh_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
@@ -65,12 +81,22 @@ def lstm_step(params: Mapping[str, Array], x: Array, state: LSTMState) -> LSTMSt
     return LSTMState(_linear(params, "hr", h, x.dtype) if "weight_hr" in params else h, c)
 
 
+def layer_norm_lstm_step(params: Mapping[str, Array], x: Array, state: LSTMState) -> LSTMState:
+    h, c = state
+    a, b = _linear(params, "ih", x, x.dtype), _linear(params, "hh", h, x.dtype)
+    i, f, g, o = jnp.split(_norm(params, "ih", a) + _norm(params, "hh", b), 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    h = jax.nn.sigmoid(o) * jnp.tanh(_norm(params, "c", c))
+    return LSTMState(_linear(params, "hr", h, x.dtype) if "weight_hr" in params else h, c)
+
+
 def gru_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
-    xr, xz, xn = jnp.split(_linear(params, "ih", x, x.dtype), 3, axis=-1)
-    hr, hz, hn = jnp.split(_linear(params, "hh", h, x.dtype), 3, axis=-1)
-    r = jax.nn.sigmoid(xr + hr)
-    z = jax.nn.sigmoid(xz + hz)
-    n = jnp.tanh(xn + r * hn)
+    # r and z in one block: as three, XLA for CPUs (jax 0.10.2, float64, batch 4) gets the gradient
+    # of weight_ih wrong.
+    x_rz, x_n = jnp.split(_linear(params, "ih", x, x.dtype), [2 * h.shape[-1]], axis=-1)
+    h_rz, h_n = jnp.split(_linear(params, "hh", h, x.dtype), [2 * h.shape[-1]], axis=-1)
+    r, z = jnp.split(jax.nn.sigmoid(x_rz + h_rz), 2, axis=-1)
+    n = jnp.tanh(x_n + r * h_n)
     return n + z * (h - n)
 
 
@@ -125,12 +151,23 @@ def lstm_cell(
         h' &= o \odot \tanh(c')
 
     With a `weight_hr`, as one direction of a projected `torch.nn.LSTM` has, h' = W_hr (o ⊙ tanh
-    c').
+    c'). With a `weight_ln_ih` and so on, which torch has not, it is layer-normalised:
+
+    .. math::
+        (i, f, g, o) &= \mathrm{LN}_{ih}(W_{ih} x) + \mathrm{LN}_{hh}(W_{hh} h) \\
+        c' &= \sigma(f) \odot c + \sigma(i) \odot \tanh(g) \\
+        h' &= \sigma(o) \odot \tanh(\mathrm{LN}_c(c')) \\
+        \mathrm{LN}(a) &= \gamma \odot (a - \bar a) / \sqrt{\overline{(a - \bar a)^2} + 10^{-5}}
+            + \beta
+
+    where LN takes all 4H gate inputs together, and the c' that is carried is not normalised.
 
     Args:
         params: `weight_ih` (4H, I), `weight_hh` (4H, P) and, unless `bias=False`, `bias_ih` and
             `bias_hh` (4H,), gates in the order i f g o; `weight_hr` (P, H) where there is a
-            projection, else P = H.
+            projection, else P = H. Layer-normalised, it has the gains γ `weight_ln_ih`,
+            `weight_ln_hh` (4H,) and `weight_ln_c` (H,) besides, and in place of both biases the β
+            `bias_ln_ih`, `bias_ln_hh` (4H,) and `bias_ln_c` (H,).
         x: (B, I) or (I,), of the parameters' dtype.
         state: a pair h, c of the shapes (B, P) and (B, H), or without B; zeros by default.
 
@@ -142,13 +179,15 @@ def lstm_cell(
         TypeError: dtypes that are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html; Hochreiter &
-    Schmidhuber, *Long short-term memory* (1997); the projection: Sak, Senior & Beaufays (2014).
+    Schmidhuber, *Long short-term memory* (1997); the projection: Sak, Senior & Beaufays (2014);
+    the norms: Ba, Kiros & Hinton (2016), https://arxiv.org/abs/1607.06450, equations 20 to 22.
 
     >>> params = {"weight_ih": jnp.zeros((4, 1)), "weight_hh": jnp.zeros((4, 1))}
     >>> lstm_cell(params, jnp.ones(1), (jnp.zeros(1), jnp.ones(1))).c
     Array([0.5], dtype=float32)
     """
-    return _run(lstm_step, *check_cell("lstm_cell", params, x, state))
+    step = layer_norm_lstm_step if structure(params, "lstm_cell").layer_norm else lstm_step
+    return _run(step, *check_cell("lstm_cell", params, x, state))
 
 
 def gru_cell(

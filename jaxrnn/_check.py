@@ -5,7 +5,7 @@ cause.
 """
 
 from collections.abc import Callable, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ def check_layer(
     _check_features(found, x, "_l0")
     if x.shape[time_axis(x, batch_first)] == 0:
         raise ValueError(f"`x` must have at least one time step, got shape {x.shape}")
-    batch = () if x.ndim == 2 else (x.shape[1 - time_axis(x, batch_first)],)
+    batch = batch_shape(x, batch_first)
     cells = (found.num_layers * found.num_directions,)
     axes = "num_layers · num_directions" + (", batch" if batch else "")
     state = _check_state(found, state, cells + batch, axes, x)
@@ -63,10 +63,10 @@ def check_layer(
 def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
     """`lengths` as (batch,) integers, () for unbatched `x`; their values too, where known."""
     steps = x.shape[time_axis(x, batch_first)]
-    shape = () if x.ndim == 2 else (x.shape[1 - time_axis(x, batch_first)],)
+    shape = batch_shape(x, batch_first)
     # Under jit, jnp.asarray would make a tracer of a constant too.
     known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(lengths))
-    lengths = _array("lengths", lengths, np.asarray if known else jnp.asarray)
+    lengths = as_array("lengths", lengths, np.asarray if known else jnp.asarray)
     if lengths.size == 0:
         lengths = lengths.astype(np.int32)  # an empty list says nothing of its dtype
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
@@ -89,10 +89,10 @@ def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
     return jnp.asarray(clamped)
 
 
-def check_dropout(dropout: Any) -> None:
+def check_dropout(dropout: Any, name: str = "dropout") -> None:
     if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) <= 1:
         raise ValueError(
-            "`dropout` must be a Python number between 0 and 1, the probability of dropping, got "
+            f"`{name}` must be a Python number between 0 and 1, the probability of dropping, got "
             f"{dropout!r}"
         )
 
@@ -106,16 +106,31 @@ def check_key(key: Any) -> None:
         raise TypeError(f"`key` must be one jax.random key, such as jax.random.key(0), got {came}")
 
 
-def check_masks(masks: Any, shape: tuple[int, ...]) -> Array:
-    masks = _array("masks", masks)
-    if masks.dtype != bool:
-        raise TypeError(f"`masks` must be boolean, True where a value is kept, got {masks.dtype}")
-    if masks.shape != shape:
+def check_masks(
+    prefix: str, masks: Any, shape: tuple[int, ...], dropout: float, spare_key: bool
+) -> Array:
+    """`masks`, or with a prefix `recurrent_masks`; a key is spare if it has no others to draw."""
+    name = f"{prefix}masks"
+    if dropout == 0 or spare_key:
         raise ValueError(
-            f"`masks` must have the shape {shape} (num_layers - 1, the axes of `x`, features of a "
-            f"layer's output), got {masks.shape}"
+            f"`{name}` come instead of `key`, with the `{prefix}dropout` rate that they were drawn "
+            f"with, got {prefix}dropout={dropout}{' and a key' if spare_key else ''}"
         )
+    masks = as_array(name, masks)
+    if masks.dtype != bool:
+        raise TypeError(f"`{name}` must be boolean, True where a value is kept, got {masks.dtype}")
+    if masks.shape != shape:
+        axes = "num_layers - 1, the axes of `x`, features of a layer's output"
+        if prefix:
+            axes = "num_layers · num_directions, batch, features of h"
+        raise ValueError(f"`{name}` must have the shape {shape} ({axes}), got {masks.shape}")
     return masks
+
+
+def check_positive(**sizes: Any) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, Integral) or int(size) < 1:
+            raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
 
 
 def time_axis(x: Array, batch_first: bool) -> int:
@@ -123,11 +138,15 @@ def time_axis(x: Array, batch_first: bool) -> int:
     return 1 if batch_first and x.ndim == 3 else 0
 
 
+def batch_shape(x: Array, batch_first: bool) -> tuple[int, ...]:
+    return () if x.ndim == 2 else (x.shape[1 - time_axis(x, batch_first)],)
+
+
 def _arrays(params: Mapping[str, Any]) -> Arrays:
     return {name: _floating(name, value) for name, value in params.items()}
 
 
-def _array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray) -> Any:
+def as_array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError, OverflowError):
@@ -135,12 +154,19 @@ def _array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray) -
         raise TypeError(f"`{name}` must be an array of numbers, got a {what}") from None
 
 
+def as_integers(name: str, values: Any) -> np.ndarray:
+    array = as_array(name, values, np.asarray)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"`{name}` must be integers, got {array.dtype}")
+    return array
+
+
 def _floating(name: str, value: Any) -> Array:
     if is_tensor(value):
         raise TypeError(
             f"`{name}` is a torch tensor: pass jnp.from_dlpack(tensor.detach()) instead"
         )
-    array = _array(name, value)
+    array = as_array(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         cause = ": embed token ids first" if jnp.issubdtype(array.dtype, jnp.integer) else ""
         raise TypeError(f"`{name}` must be floating, got {array.dtype}{cause}")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, PRNGKeyArray
 
-from ._check import check_key
+from ._check import check_key, check_positive
 from ._params import Structure
 
 
@@ -26,6 +26,7 @@ def init_lstm(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
     forget_bias: float | None = None,
+    layer_norm: bool = False,
 ) -> dict[str, Array]:
     r"""Parameters for `lstm`, distributed as those of a new `torch.nn.LSTM`.
 
@@ -49,6 +50,9 @@ def init_lstm(
             `jax.nn.initializers.orthogonal()`.
         bias_init: likewise for both biases, such as `jax.nn.initializers.zeros`.
         forget_bias: the sum of the forget gate's two biases: `bias_ih` gets it, `bias_hh` gets 0.
+        layer_norm: whether the gate inputs and the cell's output are normalised, which torch has
+            not: see `lstm_cell` for the equations. All gains, `weight_ln_ih` and so on, are 1; in
+            place of the biases stand those of the norms, `bias_ln_ih` and so on, 0 by default.
 
     Returns:
         A dict under torch's names, as `torch.nn.LSTM(...).state_dict()` would be.
@@ -65,7 +69,8 @@ def init_lstm(
     >>> {name: value.shape for name, value in params.items()}
     {'weight_ih_l0': (80, 10), 'weight_hh_l0': (80, 20)}
     """
-    found = Structure("lstm", input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+    sizes = (input_size, hidden_size, num_layers)
+    found = Structure("lstm", *sizes, bias, bidirectional, proj_size, layer_norm)
     params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
     return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
 
@@ -125,13 +130,14 @@ def init_lstm_cell(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
     forget_bias: float | None = None,
+    layer_norm: bool = False,
 ) -> dict[str, Array]:
     """Parameters for `lstm_cell`, as those of a new `torch.nn.LSTMCell`; see `init_lstm`.
 
     >>> sorted(init_lstm_cell(jax.random.key(0), 10, 20))
     ['bias_hh', 'bias_ih', 'weight_hh', 'weight_ih']
     """
-    found = Structure("lstm_cell", input_size, hidden_size, bias=bias)
+    found = Structure("lstm_cell", input_size, hidden_size, bias=bias, layer_norm=layer_norm)
     params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
     return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
 
@@ -186,11 +192,12 @@ def _draw(
 ) -> dict[str, Array]:
     check_key(key)
     _check_sizes(found)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`dtype` must be floating, got {dtype!r}")
+    _check_floating(dtype)
     bound = found.hidden_size**-0.5
     uniform = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
     chosen = {"weight_ih": weight_ih, "weight_hh": weight_hh, "weight_hr": weight_hh}
+    if found.layer_norm:
+        chosen["weight_ln"], bias = jax.nn.initializers.ones, bias or jax.nn.initializers.zeros
     keys = jax.random.split(key, len(found.shapes))
     return {
         name: (chosen.get(name[:9], bias) or uniform)(key, shape, dtype)
@@ -199,10 +206,9 @@ def _draw(
 
 
 def _check_sizes(found: Structure) -> None:
-    for name in ("input_size", "hidden_size", "num_layers"):
-        size = getattr(found, name)
-        if isinstance(size, bool) or not isinstance(size, Integral) or int(size) < 1:
-            raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
+    check_positive(
+        input_size=found.input_size, hidden_size=found.hidden_size, num_layers=found.num_layers
+    )
     proj_size = found.proj_size
     whole = isinstance(proj_size, Integral) and not isinstance(proj_size, bool)
     if not whole or not 0 <= proj_size < found.hidden_size:
@@ -219,7 +225,78 @@ def _with_forget_bias(
         raise ValueError("`forget_bias` needs biases, but bias=False was given")
     forget = slice(found.hidden_size, 2 * found.hidden_size)
     values = {"bias_ih": forget_bias, "bias_hh": 0.0}
+    ends = {name: name.replace("_ln", "")[:7] for name in params}
     return {
-        name: value.at[forget].set(values[name[:7]]) if name.startswith("bias") else value
+        name: value.at[forget].set(values[ends[name]]) if ends[name] in values else value
         for name, value in params.items()
     }
+
+
+def init_linear(
+    key: PRNGKeyArray,
+    in_features: int,
+    out_features: int,
+    *,
+    bias: bool = True,
+    dtype: Any = float,
+) -> dict[str, Array]:
+    r"""Parameters for `linear`, distributed as those of a new `torch.nn.Linear`.
+
+    .. math:: W, b \sim U(-1 / \sqrt{I}, 1 / \sqrt{I})
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
+
+    >>> {name: value.shape for name, value in init_linear(jax.random.key(0), 10, 2).items()}
+    {'weight': (2, 10), 'bias': (2,)}
+    """
+    check_key(key)
+    check_positive(in_features=in_features, out_features=out_features)
+    _check_floating(dtype)
+    shapes = {"weight": (out_features, in_features)} | ({"bias": (out_features,)} if bias else {})
+    bound = in_features**-0.5
+    return {
+        name: jax.random.uniform(key, shape, dtype, -bound, bound)
+        for key, (name, shape) in zip(jax.random.split(key), shapes.items(), strict=False)
+    }
+
+
+def init_embedding(
+    key: PRNGKeyArray,
+    num_embeddings: int,
+    embedding_dim: int,
+    *,
+    padding_idx: int | None = None,
+    dtype: Any = float,
+) -> dict[str, Array]:
+    """Parameters for `embedding`, from N(0, 1), as those of a new `torch.nn.Embedding`.
+
+    The row of `padding_idx` is 0.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html
+
+    >>> init_embedding(jax.random.key(0), 3, 2, padding_idx=0)["weight"][0]
+    Array([0., 0.], dtype=float32)
+    """
+    check_key(key)
+    check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+    _check_floating(dtype)
+    weight = jax.random.normal(key, (num_embeddings, embedding_dim), dtype)
+    return {"weight": weight if padding_idx is None else weight.at[padding_idx].set(0)}
+
+
+def init_layer_norm(normalized_shape: int, *, dtype: Any = float) -> dict[str, Array]:
+    """Parameters for `layer_norm`: gains of 1, biases of 0; nothing is random.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
+
+    >>> init_layer_norm(2)["weight"]
+    Array([1., 1.], dtype=float32)
+    """
+    check_positive(normalized_shape=normalized_shape)
+    _check_floating(dtype)
+    return {"weight": jnp.ones(normalized_shape, dtype), "bias": jnp.zeros(normalized_shape, dtype)}
+
+
+def _check_floating(dtype: Any) -> None:
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"`dtype` must be floating, got {dtype!r}")

@@ -1,4 +1,4 @@
-"""`rnn`, `lstm` and `gru`: directions side by side, layers stacked, dropout between."""
+"""`rnn`, `lstm` and `gru`: directions side by side, layers stacked, dropout between and within."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from ._cells import Step, gru_step, hidden, lstm_step, rnn_step
+from ._cells import (
+    Step,
+    gru_step,
+    hidden,
+    layer_norm_lstm_step,
+    lstm_step,
+    rnn_step,
+    wide,
+)
 from ._check import (
+    batch_shape,
     check_dropout,
     check_key,
     check_layer,
@@ -28,8 +37,10 @@ class Options(NamedTuple):
     batch_first: bool = False
     lengths: Any = None
     dropout: float = 0.0
+    recurrent_dropout: float = 0.0
     key: Any = None
     masks: Any = None
+    recurrent_masks: Any = None
     return_all_states: bool = False
 
 
@@ -45,8 +56,10 @@ def rnn(
     batch_first: bool = False,
     lengths: Lengths | None = None,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     masks: Bool[ArrayLike, "..."] | None = None,
+    recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
@@ -68,7 +81,8 @@ def rnn(
     (Array([1., 2., 3.], dtype=float32), Array([3.], dtype=float32))
     """
     step = rnn_step(nonlinearity)
-    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
+    dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
+    options = Options(batch_first, lengths, *dropouts, return_all_states)
     return stack("rnn", step, params, x, state, options)
 
 
@@ -80,8 +94,10 @@ def lstm(
     batch_first: bool = False,
     lengths: Lengths | None = None,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     masks: Bool[ArrayLike, "..."] | None = None,
+    recurrent_masks: Bool[ArrayLike, "LD *B P"] | None = None,
     return_all_states: bool = False,
 ) -> tuple[Float[Array, "*TB DP"], LSTMState]:
     r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
@@ -95,8 +111,8 @@ def lstm(
     The directions' outputs are concatenated over features and are the next layer's input.
 
     Args:
-        params: torch's `state_dict`; layers L, directions D, sizes, bias and projection are read
-            off it (see `structure`).
+        params: torch's `state_dict`; layers L, directions D, sizes, bias, projection and, which
+            torch has not, layer normalisation are read off it (see `structure`).
         x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I); of the parameters' dtype, any
             floating one. Below float32 the state is carried in float32.
         state: a pair h_0, c_0 of the shapes (L·D, B, P) and (L·D, B, H), or without B; never
@@ -111,9 +127,15 @@ def lstm(
         dropout: the probability of dropping, applied to the output of every layer but the last,
             for each step, sequence and feature on its own; survivors are scaled by
             1 / (1 - dropout).
-        key: a `jax.random` key, from which the masks are drawn. Without it and `masks` there is no
+        recurrent_dropout: the probability of dropping a feature of h on its way into `weight_hh`,
+            drawn once for each layer, direction and sequence and the same at every time step;
+            survivors are scaled likewise. All else sees h as it is, and c is left alone.
+        key: a `jax.random` key, from which the masks are drawn. Without it and masks there is no
             dropout: this is torch's `eval()`.
-        masks: the masks themselves, as `dropout_masks` returns them, instead of a key.
+        masks: those of `dropout` themselves, as `dropout_masks` returns them, instead of a key.
+        recurrent_masks: those of `recurrent_dropout`, as `recurrent_dropout_masks` returns them, of
+            the shape (L·D, B, P). The same ones for every chunk make chunks one sequence; the key
+            of each then draws for `dropout` only.
         return_all_states: return the state after every step instead of the final one, on a leading
             time axis. For the second direction, entry t is the state after `x[t]` on the way down.
             Beyond a sequence's length stands the state that passes through, so the final state is
@@ -128,15 +150,18 @@ def lstm(
         ValueError: a key or shape that does not fit, no time step, a value outside its range.
         TypeError: dtypes that are mixed or not floating, lengths that are not integers.
 
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; recurrent dropout:
+    Gal & Ghahramani (2016), https://arxiv.org/abs/1512.05287.
 
     >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
     >>> y, (h, c) = lstm(params, jnp.ones((3, 1)), (jnp.zeros((1, 1)), jnp.ones((1, 1))))
     >>> c[0]
     Array([0.125], dtype=float32)
     """
-    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
-    return stack("lstm", lstm_step, params, x, state, options)
+    dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
+    options = Options(batch_first, lengths, *dropouts, return_all_states)
+    step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
+    return stack("lstm", step, params, x, state, options)
 
 
 def gru(
@@ -147,8 +172,10 @@ def gru(
     batch_first: bool = False,
     lengths: Lengths | None = None,
     dropout: float = 0.0,
+    recurrent_dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     masks: Bool[ArrayLike, "..."] | None = None,
+    recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
@@ -163,14 +190,15 @@ def gru(
     >>> y[:, 0]
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
-    options = Options(batch_first, lengths, dropout, key, masks, return_all_states)
+    dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
+    options = Options(batch_first, lengths, *dropouts, return_all_states)
     return stack("gru", gru_step, params, x, state, options)
 
 
 def dropout_masks(
     key: PRNGKeyArray, params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*TB I"], dropout: float
 ) -> Bool[Array, "between *TB DP"]:
-    """The masks that `rnn`, `lstm` and `gru` draw from `key`: True where a value is kept.
+    """The masks that `rnn`, `lstm` and `gru` draw for `dropout`: True where a value is kept.
 
     Hand them in as `masks`, or to another framework, to have the same dropout twice.
 
@@ -195,11 +223,45 @@ def dropout_masks(
     """
     check_dropout(dropout)
     check_key(key)
-    kind = structure(params).kind
-    if kind.endswith("_cell"):
-        raise ValueError("`params` are those of a cell, but dropout works between layers")
-    found, _, x, _ = check_layer(kind, params, x, None, batch_first=False)
-    return jax.random.bernoulli(key, jnp.float32(1 - dropout), _masks_shape(found, x.shape))
+    return _draw(key, dropout, _between(*_found(params, x)))
+
+
+def recurrent_dropout_masks(
+    key: PRNGKeyArray,
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*TB I"],
+    recurrent_dropout: float,
+    *,
+    batch_first: bool = False,
+) -> Bool[Array, "LD *B P"]:
+    """The masks that they draw for `recurrent_dropout`; hand them in as `recurrent_masks`.
+
+    They are independent of those that `dropout_masks` returns for the same key.
+
+    Args:
+        key: a `jax.random` key.
+        params: the layers' parameters.
+        x: their input; only its shape counts.
+        recurrent_dropout: the probability of dropping.
+        batch_first: whether `x` is (B, T, I).
+
+    Returns:
+        Booleans of the shape (L·D, B, P), or (L·D, P) for unbatched `x`.
+
+    Raises:
+        ValueError, TypeError: those of `dropout_masks`.
+
+    Source: Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural
+    networks* (2016), https://arxiv.org/abs/1512.05287.
+
+    >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
+    >>> recurrent_dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
+    Array([[False]], dtype=bool)
+    """
+    check_dropout(recurrent_dropout, "recurrent_dropout")
+    check_key(key)
+    shape = _within(*_found(params, x, batch_first), batch_first)
+    return _draw(_recurrent_key(key), recurrent_dropout, shape)
 
 
 def stack(
@@ -207,7 +269,8 @@ def stack(
 ) -> tuple[Array, Any]:
     """Checks everything, brings it to (time, batch, features), runs layer upon layer."""
     found, params, x, state = check_layer(kind, params, x, state, options.batch_first)
-    masks, valid = _masks(found, x, options), _valid(x, options)
+    masks, recurrent = _masks(found, x, options)
+    valid = _valid(x, options)
 
     unbatched, swapped = x.ndim == 2, time_axis(x, options.batch_first) == 1
     swap = lambda a, axis: jnp.swapaxes(a, axis, axis + 1) if swapped else a
@@ -215,22 +278,20 @@ def stack(
     unbatch = lambda a: jnp.squeeze(a, -2) if unbatched else a
     x, state = batch(swap(x, 0), 1), jax.tree.map(lambda a: batch(a, 1), state)
     masks = [] if masks is None else batch(swap(masks, 1), 2)
+    cells = [_cell_params(params, suffix) for suffix in found.suffixes]
+    if recurrent is not None:
+        scaled = batch(recurrent, 1).astype(wide(x.dtype)) * _scale(options.recurrent_dropout)
+        cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
 
     states = []
     for layer in range(found.num_layers):
-        cells = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
-        x, new = _layer(
-            step,
-            [_cell_params(params, suffix) for suffix in found.suffixes[cells]],
-            x,
-            jax.tree.map(lambda a, cells=cells: a[cells], state),
-            valid,
-            options.return_all_states,
-        )
+        own = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
+        initial = jax.tree.map(lambda a, own=own: a[own], state)
+        x, new = _layer(step, cells[own], x, initial, valid, options.return_all_states)
         states.append(new)
         if layer < len(masks):
-            scale = 1 / (1 - options.dropout) if options.dropout < 1 else 0
-            x = jnp.where(masks[layer], x * jnp.asarray(scale, x.dtype), jnp.zeros_like(x))
+            scale = jnp.asarray(_scale(options.dropout), x.dtype)
+            x = jnp.where(masks[layer], x * scale, jnp.zeros_like(x))
     # The last three axes of a state are (layer · directions + direction, batch, features).
     state = jax.tree.map(lambda *layers: unbatch(jnp.concatenate(layers, axis=-3)), *states)
     return swap(unbatch(x), 0), state
@@ -269,34 +330,64 @@ def _valid(x: Array, options: Options) -> Bool[Array, "T B 1"] | None:
     return (steps[:, None] < lengths)[..., None]
 
 
-def _masks(found: Structure, x: Array, options: Options) -> Array | None:
-    """The masks to apply, in the layout of `x`; None where there is no dropout."""
-    dropout, key, masks = options.dropout, options.key, options.masks
+def _masks(found: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
+    """Those between layers, in the layout of `x`, and the recurrent ones; None for no dropout."""
+    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
     check_dropout(dropout)
+    check_dropout(recurrent, "recurrent_dropout")
     if dropout > 0 and found.num_layers == 1:
         warnings.warn(
             f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
             stacklevel=4,
         )
-    if masks is not None:
-        if key is not None or dropout == 0:
-            raise ValueError(
-                "`masks` come instead of `key`, with the `dropout` rate that they were drawn "
-                f"with, got dropout={dropout}{'' if key is None else ' and a key'}"
-            )
-        return check_masks(masks, _masks_shape(found, x.shape))
     if key is not None:
         check_key(key)
-        if dropout > 0:
-            return jax.random.bernoulli(key, jnp.float32(1 - dropout), _masks_shape(found, x.shape))
-    return None
+    between, within = options.masks, options.recurrent_masks
+    draws = dropout > 0 and between is None, recurrent > 0 and within is None
+    spare = key is not None and not any(draws)  # masks come instead of a key, or of one half of it
+    shapes = _between(found, x), _within(found, x, options.batch_first)
+    if between is not None:
+        between = check_masks("", between, shapes[0], dropout, spare)
+    elif key is not None and draws[0]:
+        between = _draw(key, dropout, shapes[0])
+    if within is not None:
+        within = check_masks("recurrent_", within, shapes[1], recurrent, spare)
+    elif key is not None and draws[1]:
+        within = _draw(_recurrent_key(key), recurrent, shapes[1])
+    return between, within
 
 
-def _masks_shape(found: Structure, x_shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (found.num_layers - 1, *x_shape[:-1], found.num_directions * found.output_size)
+def _found(params: Mapping[str, Any], x: Any, batch_first: bool = False) -> tuple[Structure, Array]:
+    """For the functions that draw masks for a layer of any kind."""
+    kind = structure(params).kind
+    if kind.endswith("_cell"):
+        raise ValueError("`params` are those of a cell, but dropout is an option of layers")
+    found, _, x, _ = check_layer(kind, params, x, None, batch_first)
+    return found, x
+
+
+def _between(found: Structure, x: Array) -> tuple[int, ...]:
+    return (found.num_layers - 1, *x.shape[:-1], found.num_directions * found.output_size)
+
+
+def _within(found: Structure, x: Array, batch_first: bool) -> tuple[int, ...]:
+    return (len(found.suffixes), *batch_shape(x, batch_first), found.output_size)
+
+
+def _draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Array:
+    return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
+
+
+def _recurrent_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Another than that of the masks between layers, which stay what they are."""
+    return jax.random.fold_in(key, 1)
+
+
+def _scale(dropout: float) -> float:
+    """What survivors are multiplied by; where there are none, 0."""
+    return 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
 def _cell_params(params: Mapping[str, Array], suffix: str) -> dict[str, Array]:
     """One direction of one layer under the names of its cell: without `_l0_reverse`."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    return {name: params[name + suffix] for name in names if name + suffix in params}
+    return {name.removesuffix(suffix): a for name, a in params.items() if name.endswith(suffix)}

@@ -28,7 +28,7 @@ class Structure(NamedTuple):
     """What parameters say of their layer or cell, in the words of `torch.nn.LSTM`'s arguments.
 
     `kind` is the jaxrnn function that takes them: `"rnn"`, `"lstm"`, `"gru"`, or one of these with
-    `"_cell"`.
+    `"_cell"`. With `layer_norm`, which torch has not, an LSTM's biases are those of its norms.
     """
 
     kind: str
@@ -38,10 +38,13 @@ class Structure(NamedTuple):
     bias: bool = True
     bidirectional: bool = False
     proj_size: int = 0
+    layer_norm: bool = False
 
     @property
     def torch_name(self) -> str:
         """The class in `torch.nn`, such as LSTM or GRUCell."""
+        if self.layer_norm:
+            raise ValueError(f"torch.nn has no counterpart of a layer-normalised `{self.kind}`")
         cell, end, _ = self.kind.partition("_cell")
         return cell.upper() + ("Cell" if end else "")
 
@@ -70,14 +73,15 @@ class Structure(NamedTuple):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, in torch's order."""
         rows, shapes = self.gates * self.hidden_size, {}
+        norms = {"ln_ih": rows, "ln_hh": rows, "ln_c": self.hidden_size} if self.layer_norm else {}
+        biases = (norms or {"ih": rows, "hh": rows}) if self.bias else {}
         for i, suffix in enumerate(self.suffixes):
             first = i < self.num_directions
             columns = self.input_size if first else self.num_directions * self.output_size
             shapes["weight_ih" + suffix] = (rows, columns)
             shapes["weight_hh" + suffix] = (rows, self.output_size)
-            if self.bias:
-                shapes["bias_ih" + suffix] = (rows,)
-                shapes["bias_hh" + suffix] = (rows,)
+            shapes |= {f"weight_{end}{suffix}": (size,) for end, size in norms.items()}
+            shapes |= {f"bias_{end}{suffix}": (size,) for end, size in biases.items()}
             if self.proj_size:
                 shapes["weight_hr" + suffix] = (self.proj_size, self.hidden_size)
         return shapes
@@ -87,7 +91,8 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
     """Reads a layer's structure off its parameters; every name and shape must agree with it.
 
     Args:
-        params: arrays under the names of `torch.nn.RNN`, `LSTM`, `GRU` or of one of their cells.
+        params: arrays under the names of `torch.nn.RNN`, `LSTM`, `GRU` or of one of their cells; an
+            LSTM that has `weight_ln_ih` and so on besides is layer-normalised.
         kind: what they must be (`"lstm"`, `"gru_cell"`, …). Without it, it is inferred: `weight_hh`
             has 1, 3 or 4 times hidden_size rows.
 
@@ -116,25 +121,25 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
         bidirectional=any(name.endswith("_reverse") for name in params),
     )
     wanted = found.shapes
+    what = "the layer-normalised LSTM" if found.layer_norm else f"torch.nn.{found.torch_name}"
     missing = [name for name in wanted if name not in params]
     unexpected = [name for name in params if name not in wanted]
     if missing:
         raise ValueError(
-            f"`params` has no `{missing[0]}`, which torch.nn.{found.torch_name} with the other "
-            f"keys that were given must have: {_list(params)}"
+            f"`params` has no `{missing[0]}`, which {what} with the other keys that were "
+            f"given must have: {_list(params)}"
         )
     if unexpected:
         raise ValueError(
-            f"`params` has the unexpected key `{unexpected[0]}`, which torch.nn.{found.torch_name} "
-            "has not: is it from another layer of the model?"
+            f"`params` has the unexpected key `{unexpected[0]}`, which {what} has not: is it "
+            "from another layer of the model?"
         )
     for name, shape in wanted.items():
         if params[name].shape != shape:
             raise ValueError(
-                f"`{name}` has shape {params[name].shape}, wanted {shape} for a "
-                f"{found.torch_name} with input_size={found.input_size}, "
-                f"hidden_size={found.hidden_size}, proj_size={found.proj_size}: is it transposed, "
-                "or from another layer?"
+                f"`{name}` has shape {params[name].shape}, wanted {shape} for {what} with "
+                f"input_size={found.input_size}, hidden_size={found.hidden_size}, "
+                f"proj_size={found.proj_size}: is it transposed, or from another layer?"
             )
     return found
 
@@ -169,9 +174,8 @@ def _infer(params: Mapping[str, Any], suffix: str, kind: str | None) -> Structur
     for name in ("weight_ih" + suffix, "weight_hh" + suffix):
         if name not in params:
             raise ValueError(f"`params` has no `{name}`, only {_list(params)}")
-    names = (name for name in params if name.startswith("weight") and name.endswith(suffix))
-    for name in names:
-        if len(params[name].shape) != 2:
+    for name in (f"weight_{end}{suffix}" for end in ("ih", "hh", "hr")):
+        if name in params and len(params[name].shape) != 2:
             raise ValueError(f"`{name}` must have 2 axes, got shape {params[name].shape}")
     rows, columns = params["weight_hh" + suffix].shape
     proj_size, hidden_size = 0, columns
@@ -197,7 +201,8 @@ def _infer(params: Mapping[str, Any], suffix: str, kind: str | None) -> Structur
             f"{(rows, columns)}, that is {GATES[cell]} × hidden_size rows"
         )
     input_size = params["weight_ih" + suffix].shape[1]
-    return Structure(inferred, input_size, hidden_size, proj_size=proj_size)
+    norms = cell == "lstm" and any(name.startswith("weight_ln") for name in params)
+    return Structure(inferred, input_size, hidden_size, proj_size=proj_size, layer_norm=norms)
 
 
 def _list(names: Mapping[str, Any]) -> str:

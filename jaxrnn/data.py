@@ -5,14 +5,13 @@ inside `jit`.
 """
 
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Shaped
 
-from ._check import _array
+from ._check import as_array, as_integers, check_positive
 
 
 Real = Array | np.ndarray | np.number | float
@@ -53,9 +52,8 @@ def windows(
     (array([[1, 2, 3],
            [2, 3, 4]]), array([4, 5]))
     """
-    array = _array("series", series, np.asarray)
-    _positive("size", size)
-    _positive("horizon", horizon)
+    array = as_array("series", series, np.asarray)
+    check_positive(size=size, horizon=horizon)
     if array.ndim == 0:
         raise ValueError("`series` must have a time axis, got a scalar")
     if len(array) < size + horizon:
@@ -166,8 +164,7 @@ def batches(
     >>> batches(5, 2)
     [array([0, 1]), array([2, 3]), array([4])]
     """
-    _positive("n", n)
-    _positive("batch_size", batch_size)
+    check_positive(n=n, batch_size=batch_size)
     if drop_last and n < batch_size:
         raise ValueError(f"`drop_last` leaves no batch of {batch_size} among {n} examples")
     return _cut(_order(n, rng)[: n - n % batch_size if drop_last else n], batch_size)
@@ -203,8 +200,8 @@ def batches_by_length(
     >>> batches_by_length([3, 1, 2, 1], 2)
     [array([1, 3]), array([2, 0])]
     """
-    array = _integers("lengths", lengths)
-    _positive("batch_size", batch_size)
+    array = as_integers("lengths", lengths)
+    check_positive(batch_size=batch_size)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"`lengths` must have the shape (n,), n at least 1, got {array.shape}")
     if array.min() < 0:
@@ -238,7 +235,7 @@ def chunks(
     >>> chunks(np.arange(5), 2)
     [array([0, 1]), array([2, 3]), array([4])]
     """
-    _positive("size", size)
+    check_positive(size=size)
     shape, axis = np.shape(x), int(batch_first)
     if len(shape) <= axis or shape[axis] == 0:
         axes = "(B, T, …)" if batch_first else "(T, …)"
@@ -252,7 +249,7 @@ def _cut(x: Any, size: int, axis: int = 0) -> list[Any]:
 
 
 def _fit(x: Any, measure: Callable[..., tuple[Any, Any]]) -> Scale:
-    array = _array("x", x, np.asarray)
+    array = as_array("x", x, np.asarray)
     if not np.can_cast(array.dtype, np.float64):
         raise TypeError(f"`x` must hold real numbers, got {array.dtype}")
     if array.ndim == 0 or array.size == 0:
@@ -292,15 +289,3 @@ def _order(n: int, rng: np.random.Generator | None) -> np.ndarray:
             f"{type(rng).__name__}"
         )
     return np.arange(n) if rng is None else rng.permutation(n)
-
-
-def _positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < 1:
-        raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
-
-
-def _integers(name: str, values: Any) -> np.ndarray:
-    array = _array(name, values, np.asarray)
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"`{name}` must be integers, got {array.dtype}")
-    return array

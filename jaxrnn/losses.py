@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from ._cells import wide
-from ._check import _array
+from ._check import as_array
 
 
 def cross_entropy(
@@ -76,7 +76,7 @@ def cross_entropy(
     w = weight.astype(x.dtype)
 
     # As a constant of jit, too, targets are known, until jnp makes tracers of them.
-    y = _array("targets", targets, jnp.asarray if isinstance(targets, Tracer) else np.asarray)
+    y = as_array("targets", targets, jnp.asarray if isinstance(targets, Tracer) else np.asarray)
     if jnp.issubdtype(y.dtype, jnp.floating):
         _, y = _floats(logits=logits, targets=y)
         _check_shape("targets", y, logits.shape)
@@ -223,7 +223,7 @@ def _floats(**given: Any) -> list[Array]:
     """The arguments as arrays of one floating dtype, that of the first; None is 1."""
     arrays: list[Array] = []
     for name, value in given.items():
-        array = _array(name, np.ones((), arrays[0].dtype) if value is None else value)
+        array = as_array(name, np.ones((), arrays[0].dtype) if value is None else value)
         arrays.append(array)
         if not jnp.issubdtype(arrays[0].dtype, jnp.floating):
             raise TypeError(f"`{name}` must be floating, got {array.dtype}")

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Int, Int32
 
-from .data import _integers, _positive
+from ._check import as_integers, check_positive
 
 
 Tokenize = Callable[[Any], Iterable[str]]
@@ -85,8 +85,8 @@ def build_vocabulary(
             "`specials` must be at least two different strings, padding and the unknown word "
             f"first, got {specials!r}"
         )
-    _positive("min_count", min_count)
-    _positive("max_size", max_size)
+    check_positive(min_count=min_count)
+    check_positive(max_size=max_size)
     if max_size <= len(specials):
         raise ValueError(
             f"`max_size` must exceed the {len(specials)} specials, which it counts, got {max_size}"
@@ -127,7 +127,7 @@ def encode(
     """
     _check_vocabulary(vocabulary)
     if max_length is not None:
-        _positive("max_length", max_length)
+        check_positive(max_length=max_length)
     tokens = _tokens(tokenize, text)[:max_length]
     return np.array([vocabulary.get(token, 1) for token in tokens], np.int32)
 
@@ -145,7 +145,7 @@ def decode(vocabulary: Mapping[str, int], ids: Int[ArrayLike, " T"] | Sequence[i
     ['good', '<UNK>', '<PAD>']
     """
     _check_vocabulary(vocabulary)
-    array = _integers("ids", ids)
+    array = as_integers("ids", ids)
     if array.ndim != 1:
         raise ValueError(f"`ids` must have one axis, time, got shape {array.shape}")
     found = {i: word for word, i in vocabulary.items()}
@@ -182,7 +182,7 @@ def collate(
     (array([[5, 6],
            [8, 0]], dtype=int32), array([2, 1], dtype=int32))
     """
-    arrays = [_integers("sequences", sequence) for sequence in sequences]
+    arrays = [as_integers("sequences", sequence) for sequence in sequences]
     if not arrays:
         raise ValueError("`sequences` must hold at least one sequence, got none")
     for i, array in enumerate(arrays):
@@ -195,7 +195,7 @@ def collate(
             wrong = array.min() if array.min() < 0 else array.max()
             raise ValueError(f"`sequences` must hold ids from 0 to 2³¹ - 1, got {wrong} at {i}")
     if max_length is not None:
-        _positive("max_length", max_length)
+        check_positive(max_length=max_length)
     steps = max_length or max(1, *map(len, arrays))
     ids = np.zeros((len(arrays), steps), np.int32)
     for row, array in zip(ids, arrays, strict=True):

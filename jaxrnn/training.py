@@ -42,15 +42,16 @@ def train_step(
     Source: https://docs.pytorch.org/tutorials/beginner/basics/optimization_tutorial.html
 
     >>> step = train_step(lambda w, x: (w - x) ** 2 / 2, optax.sgd(0.5))
-    >>> w, _, metrics = step(1.0, optax.sgd(0.5).init(1.0), 3.0)
-    >>> w, metrics.loss, metrics.grad_norm
-    (Array(2., dtype=float32, weak_type=True), Array(2., dtype=float32, weak_type=True), \
-Array(2., dtype=float32, weak_type=True))
+    >>> w = jax.numpy.ones(())
+    >>> w, _, metrics = step(w, optax.sgd(0.5).init(w), 3.0)
+    >>> [float(value) for value in (w, metrics.loss, metrics.grad_norm)]
+    [2.0, 2.0, 2.0]
     """
 
     def step(params: Any, state: Any, *batch: Any) -> tuple[Any, Any, Metrics]:
         value, gradient = jax.value_and_grad(loss)(params, *batch)
         updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, Metrics(value, optax.tree.norm(gradient))
+        metrics = Metrics(value, optax.tree.norm(gradient))
+        return optax.apply_updates(params, updates), state, metrics
 
     return step

@@ -1,4 +1,4 @@
-"""What the laws are tried on: five layers, numbers for them, and how near counts as equal."""
+"""What the laws are tried on: six layers, numbers for them, and how near counts as equal."""
 
 import functools
 from collections.abc import Callable
@@ -51,8 +51,11 @@ LAYERS = {
     "lstm": LSTM,
     "lstm proj": LSTM.replace(proj_size=PROJ),
     "gru": LSTM.replace(kind="gru"),
+    "lstm norm": LSTM.replace(layer_norm=True),
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+TORCHS = {name: layer for name, layer in LAYERS.items() if not layer.structure.layer_norm}
+every_layer_of_torch = pytest.mark.parametrize("layer", TORCHS.values(), ids=TORCHS)
 # For laws of what all layers share: a state of two arrays of two sizes, and a state of one.
 two_layers = pytest.mark.parametrize(
     "layer", [LAYERS["lstm proj"], LAYERS["gru"]], ids=["lstm proj", "gru"]

@@ -30,6 +30,7 @@ from jaxrnn import (
     pack_padded_sequence,
     pad_packed_sequence,
     pad_sequence,
+    recurrent_dropout_masks,
     rnn,
     rnn_cell,
     save,
@@ -51,7 +52,8 @@ def weights(kind, *options, **named):
 LSTM, GRU, RNN = weights("lstm", L), weights("gru", L), weights("rnn")
 LSTM_CELL, GRU_CELL, RNN_CELL = weights("lstm_cell"), weights("gru_cell"), weights("rnn_cell")
 X, X_T, H_0 = np.ones((T, B, I)), np.ones((B, I)), np.ones((L, B, H))
-MASKS = np.ones((L - 1, T, B, H), bool)
+MASKS, RECURRENT = np.ones((L - 1, T, B, H), bool), np.ones((L, B, H), bool)
+NORM = weights("lstm", L, layer_norm=True)
 
 
 def without(params, name):
@@ -155,7 +157,17 @@ ERRORS = [
         rnn_cell, RNN_CELL | {"fc": np.ones(1)}, X_T),
     row("key-integer", TypeError, "`params` has the key 0", gru, {0: np.ones(1)}, X),
     row("params-empty", ValueError, "`params` has no `weight_ih`, only nothing", structure, {}),
-    row("shape", ValueError, "`bias_ih_l1` has shape (15,), wanted (16,) for a LSTM",
+    row("norm-missing", ValueError, "`params` has no `bias_ln_c_l1`, which the layer-normalised",
+        lstm, without(NORM, "bias_ln_c_l1"), X),
+    row("norm-and-bias", ValueError, "unexpected key `bias_ih_l0`, which the layer-normalised LSTM",
+        lstm, NORM | {"bias_ih_l0": np.ones(4 * H)}, X),
+    row("norm-shape", ValueError, "`weight_ln_c_l1` has shape (16,), wanted (4,) for the layer",
+        lstm, NORM | {"weight_ln_c_l1": np.ones(4 * H)}, X),
+    row("norm-gru", ValueError, "unexpected key `weight_ln_hh`, which torch.nn.GRUCell has not",
+        gru_cell, GRU_CELL | {"weight_ln_hh": np.ones(3 * H)}, X_T),
+    row("norm-torch-name", ValueError, "torch.nn has no counterpart of a layer-normalised `lstm`",
+        lambda: structure(NORM).torch_name),
+    row("shape", ValueError, "`bias_ih_l1` has shape (15,), wanted (16,) for torch.nn.LSTM with",
         lstm, LSTM | {"bias_ih_l1": np.ones(15)}, X),
     row("shape-second-layer", ValueError, "`weight_ih_l1` has shape (12, 5), wanted (12, 4)",
         gru, GRU | {"weight_ih_l1": np.ones((3 * H, I))}, X),
@@ -227,6 +239,30 @@ ERRORS = [
         lstm, LSTM, X, dropout=0.5, masks=MASKS, key=KEY),
     row("masks-alone", ValueError, "`masks` come...with the `dropout` rate...got dropout=0",
         lstm, LSTM, X, masks=MASKS),
+    row("recurrent-dropout-percent", ValueError, "`recurrent_dropout` must be...0 and 1...got 50",
+        gru, GRU, X, recurrent_dropout=50),
+    row("recurrent-dropout-bool", ValueError, "`recurrent_dropout` must be a Python...got True",
+        lstm, LSTM, X, recurrent_dropout=True),
+    row("recurrent-key", TypeError, "`key` must be one jax.random key...got int",
+        rnn, RNN, X, recurrent_dropout=0.5, key=0),
+    row("recurrent-masks-dtype", TypeError, "`recurrent_masks` must be boolean...got float64",
+        lstm, LSTM, X, recurrent_dropout=0.5, recurrent_masks=RECURRENT * 1.0),
+    row("recurrent-masks-shape", ValueError,
+        "`recurrent_masks` must have the shape (2, 3, 4) (num_layers · num_dir...got (1, 3, 4)",
+        gru, GRU, X, recurrent_dropout=0.5, recurrent_masks=RECURRENT[:1]),
+    row("recurrent-masks-and-key", ValueError, "`recurrent_masks` come instead of `key`...a key",
+        lstm, LSTM, X, recurrent_dropout=0.5, recurrent_masks=RECURRENT, key=KEY),
+    row("recurrent-masks-alone", ValueError, "`recurrent_dropout` rate...got recurrent_dropout=0",
+        lstm, LSTM, X, dropout=0.5, recurrent_masks=RECURRENT, key=KEY),
+    row("both-masks-and-key", ValueError, "`masks` come instead of `key`...and a key",
+        gru, GRU, X, dropout=0.5, masks=MASKS, recurrent_dropout=0.5, recurrent_masks=RECURRENT,
+        key=KEY),
+    row("recurrent-dropout-masks-key", TypeError, "`key` must be one jax.random key...got int",
+        recurrent_dropout_masks, 0, LSTM, X, 0.5),
+    row("recurrent-dropout-masks-rate", ValueError, "`recurrent_dropout` must be...got 2",
+        recurrent_dropout_masks, KEY, LSTM, X, 2),
+    row("recurrent-dropout-masks-cell", ValueError, "`params` are those of a cell, but dropout is",
+        recurrent_dropout_masks, KEY, GRU_CELL, X_T, 0.5),
     row("dropout-masks-key", TypeError, "`key` must be one jax.random key...got int",
         dropout_masks, 0, LSTM, X, 0.5),
     row("dropout-masks-rate", ValueError, "`dropout` must be...got 2",

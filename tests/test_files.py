@@ -139,7 +139,7 @@ def test_a_torch_module_comes_back_as_it_was(tmp_path, dtype, x64):
         params = jaxrnn.load(tmp_path / "model.pt")
         assert params["norm"]["num_batches_tracked"] == 7
         found = jaxrnn.structure(params["encoder"]["lstm"])
-        assert found == ("lstm", 3, 5, 2, True, True, 2)
+        assert found == jaxrnn.Structure("lstm", 3, 5, 2, True, True, 2)
         state_dict = jaxrnn.to_state_dict(params)
         fresh.load_state_dict({k: torch.from_dlpack(v) for k, v in state_dict.items()})
     assert list(state_dict) == list(module.state_dict())  # in torch's order too

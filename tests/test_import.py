@@ -1,6 +1,8 @@
 """Law: importing jaxrnn is light, and what it exports is called and documented in one way."""
 
+import importlib
 import inspect
+import pkgutil
 import re
 import subprocess
 import sys
@@ -24,6 +26,7 @@ FUNCTIONS = {
     for name in jaxrnn.__all__
     if inspect.isfunction(getattr(jaxrnn, name))
 }
+MODULES = [m.name for m in pkgutil.iter_modules(jaxrnn.__path__) if not m.name.startswith("_")]
 APPLIED = ("rnn", "lstm", "gru", "rnn_cell", "lstm_cell", "gru_cell")
 SAME_SOURCE = {f"init_{name}": "init_lstm" for name in APPLIED if name != "lstm"}
 SAME_SOURCE |= {"save": "load", "to_state_dict": "from_state_dict", "dropout_masks": "lstm"}
@@ -80,23 +83,24 @@ def test_signature_of_layers_and_cells(name):
     assert inspect.Parameter.empty not in options.values()
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("init_")])
+@pytest.mark.parametrize("name", APPLIED)
 def test_signature_of_init(name):
-    required, optional, options = kinds(FUNCTIONS[name])
+    required, optional, options = kinds(FUNCTIONS[f"init_{name}"])
     assert required == ["key", "input_size", "hidden_size"]
     assert optional == {}
     assert inspect.Parameter.empty not in options.values()
-    assert name.removeprefix("init_") in APPLIED
 
 
 def test_layers_share_their_options():
-    """In names and defaults; `rnn` has a `nonlinearity` besides, `init_lstm` two options."""
+    """In names and defaults; `rnn` has a `nonlinearity` besides, `init_lstm` three options."""
     options = {name: kinds(function)[2] for name, function in FUNCTIONS.items()}
     assert options["lstm"] == options["gru"]
     assert options["rnn"] == {"nonlinearity": "tanh"} | options["lstm"]
     assert options["rnn_cell"] == {"nonlinearity": "tanh"}
     assert options["init_rnn"] == options["init_gru"]
-    assert options["init_lstm"] == options["init_rnn"] | {"proj_size": 0, "forget_bias": None}
+    lstm = {"forget_bias": None, "layer_norm": False}
+    assert options["init_lstm"] == options["init_rnn"] | {"proj_size": 0} | lstm
+    assert options["init_lstm_cell"] == options["init_gru_cell"] | lstm
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -107,3 +111,20 @@ def test_docstring_names_its_source(name):
         assert f"`{SAME_SOURCE[name]}`" in doc
         doc = inspect.getdoc(FUNCTIONS[SAME_SOURCE[name]])
     assert re.search(r"^Source: \S", doc, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_submodules_name_their_sources(name):
+    module = importlib.import_module(f"jaxrnn.{name}")
+    here = lambda f: inspect.isfunction(f) and f.__module__ == module.__name__
+    own = [key for key, f in vars(module).items() if here(f) and not key.startswith("_")]
+    for key in getattr(module, "__all__", own):
+        if inspect.isfunction(getattr(module, key)):
+            doc = inspect.getdoc(getattr(module, key))
+            assert re.search(r"^Source: \S", doc, re.MULTILINE), key
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_submodules_need_optax_or_nothing(name):
+    heavy = heavy_after(f"import jaxrnn.{name}")
+    assert heavy == (["optax"] if name in ("losses", "optim", "training") else [])

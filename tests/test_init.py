@@ -128,6 +128,22 @@ def test_orthogonal_has_orthonormal_columns(kind):
     assert np.max(np.abs(other)) <= 8**-0.5
 
 
+@pytest.mark.parametrize(("kind", "bias"), [("lstm", True), ("lstm", False), ("lstm_cell", True)])
+def test_layer_norm(kind, bias):
+    """Gains are 1, biases 0 and those of the norms; weights are drawn as ever."""
+    params = init(kind, 3, 4, layer_norm=True, bias=bias)
+    found = jaxrnn.structure(params)
+    assert (found.kind, found.bias, found.layer_norm) == (kind, bias, True)
+    plain = dict(init(kind, 300, 4, layer_norm=True, bias=bias))
+    for name, value in plain.items():
+        if "_ln_" in name:
+            np.testing.assert_array_equal(value, float(name.startswith("weight")))
+            assert value.shape == ((4,) if "_ln_c" in name else (16,))
+        else:
+            assert name.startswith("weight")
+            assert 0.4 < np.max(np.abs(value)) < 0.5
+
+
 def test_each_initialiser_has_its_own_parameters():
     fill = lambda value: jax.nn.initializers.constant(value)
     options = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
@@ -139,7 +155,12 @@ def test_each_initialiser_has_its_own_parameters():
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("lstm", {"num_layers": 2, "bidirectional": True}), ("lstm_cell", {})]
+    ("kind", "options"),
+    [
+        ("lstm", {"num_layers": 2, "bidirectional": True}),
+        ("lstm_cell", {}),
+        ("lstm", {"num_layers": 2, "layer_norm": True}),
+    ],
 )
 @pytest.mark.parametrize("value", [1.0, 0.0, -2.5])
 def test_forget_bias_is_the_sum_of_both(kind, options, value):
@@ -148,9 +169,9 @@ def test_forget_bias_is_the_sum_of_both(kind, options, value):
     plain = init(kind, 3, 4, **options)
     for name in params:
         ours, drawn = params[name], plain[name]
-        if name.startswith("bias_ih"):
+        if name.startswith(("bias_ih", "bias_ln_ih")):
             twin = params[name.replace("_ih", "_hh")]
             np.testing.assert_array_equal((ours + twin)[4:8], value)
-        if name.startswith("bias"):
+        if name.startswith("bias") and len(ours) > 4:
             ours, drawn = np.delete(ours, np.s_[4:8]), np.delete(drawn, np.s_[4:8])
         np.testing.assert_array_equal(ours, drawn)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from helpers import LAYERS, assert_close, draw, every_layer, score, two_layers
+from helpers import LAYERS, assert_close, draw, every_layer_of_torch, score, two_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,7 +76,7 @@ def test_bfloat16(layer):
     check(Case("bfloat16", layer.structure), "bfloat16")
 
 
-@every_layer
+@every_layer_of_torch
 def test_path_of_a_user(layer):
     """A module's state_dict, loaded and called; gradients come back under torch's names."""
     s, options = layer.structure, {}

@@ -1,0 +1,129 @@
+"""Attention over an encoder's outputs: scores, a softmax that knows of padding, the context."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from ._nn import linear
+
+
+class Memory(NamedTuple):
+    """What is attended to: `values`, the `keys` prepared from them, and which of them are valid.
+
+    Without `valid` all are. Where it is false, `values` are 0.
+    """
+
+    values: Float[Array, "B S E"]
+    keys: Float[Array, "B S A"]
+    valid: Bool[Array, "B S"] | None
+
+
+def memory(
+    params: Mapping[str, Any],
+    values: Float[ArrayLike, "B S E"],
+    valid: Bool[ArrayLike, "B S"] | None = None,
+) -> Memory:
+    """Prepares an encoder's outputs for `attention`: what does not depend on the query, once.
+
+    Args:
+        params: as for `attention`.
+        values: the encoder's outputs.
+        valid: False where `values` are padding, whatever they hold there.
+
+    Source: that of `attention`.
+    """
+    values = jnp.asarray(values)
+    if valid is not None:
+        valid = jnp.asarray(valid)
+        if valid.shape != values.shape[:2] or valid.dtype != bool:
+            raise ValueError(
+                f"`valid` must be boolean of the shape {values.shape[:2]}, (batch, source steps), "
+                f"got {valid.dtype} {valid.shape}"
+            )
+        values = jnp.where(valid[..., None], values, jnp.zeros_like(values))
+    keys = values
+    if "attn" in params:
+        keys = linear(_split(params["attn"], values.shape[-1])[1], values)
+    return Memory(values, keys, valid)
+
+
+def attention(
+    params: Mapping[str, Any], query: Float[ArrayLike, "B Q"], memory: Memory
+) -> tuple[Float[Array, "B E"], Float[Array, "B S"]]:
+    r"""The mean of the encoder's outputs e_s, weighted by how well each fits the query q.
+
+    .. math::
+        c = \sum_s a_s e_s, \qquad a = \operatorname{softmax}(\text{score}(q, e_s))
+
+    over the valid source steps; padding has the weight 0 exactly, and where all is padding, so is
+    the context. What the score is, the parameters say:
+
+    ========  ================================  ================================================
+    score     equation                          `params`
+    ========  ================================  ================================================
+    additive  v · tanh(W [q; e] + b)            `attn` with `weight` (A, Q + E) and `bias` (A,);
+                                                `v` with `weight` (1, A)
+    general   q · (W e)                         `attn` with `weight` (Q, E)
+    dot       q · e                             none: `{}`
+    ========  ================================  ================================================
+
+    Args:
+        params: as above, under the names of the texts' `Attention` module.
+        query: a decoder's hidden state.
+        memory: of `memory(params, encoder_outputs)`.
+
+    Returns:
+        `(context, weights)`.
+
+    Raises:
+        ValueError: parameters or a query whose sizes do not fit.
+
+    Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473, for the additive score;
+    Luong, Pham & Manning (2015), https://arxiv.org/abs/1508.04025, for the others.
+
+    >>> values = jnp.array([[[0.0, 1.0], [2.0, 0.0], [9.0, 9.0]]])
+    >>> valid = jnp.array([[True, True, False]])
+    >>> attention({}, jnp.zeros((1, 2)), memory({}, values, valid))
+    (Array([[1. , 0.5]], dtype=float32), Array([[0.5, 0.5, 0. ]], dtype=float32))
+    """
+    query = jnp.asarray(query)
+    if "v" in params:
+        own = linear(_split(params["attn"], memory.values.shape[-1])[0], query)
+        scores = linear(params["v"], jnp.tanh(own[:, None] + memory.keys))[..., 0]
+    else:
+        if query.shape[-1] != memory.keys.shape[-1]:
+            raise ValueError(
+                f"the query has {query.shape[-1]} features, but the keys have "
+                f"{memory.keys.shape[-1]}: a dot score needs a decoder as wide as the encoder's "
+                "outputs, a general score has a weight between them"
+            )
+        scores = jnp.einsum("bq,bsq->bs", query, memory.keys)
+    weights = _softmax(scores, memory.valid)
+    return jnp.einsum("bs,bse->be", weights, memory.values), weights
+
+
+def _split(attn: Mapping[str, Any], values_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """W [q; e] + b as a part of q's, which has the bias, and one of e's."""
+    weight = jnp.asarray(attn["weight"])
+    query_size = weight.shape[-1] - values_size
+    if query_size < 0:
+        raise ValueError(
+            f"`attn.weight` has shape {weight.shape}, but the encoder's outputs alone have "
+            f"{values_size} features"
+        )
+    own = {**attn, "weight": weight[:, :query_size]}
+    return own, {"weight": weight[:, query_size:]}
+
+
+def _softmax(scores: Array, valid: Array | None) -> Array:
+    if valid is None:
+        return jax.nn.softmax(scores, axis=-1)
+    # A row without any valid step has no finite maximum, and no weights.
+    scores = jnp.where(valid, scores, jnp.full_like(scores, -jnp.inf))
+    some = valid.any(-1, keepdims=True)
+    weights = jax.nn.softmax(jnp.where(some, scores, jnp.zeros_like(scores)), axis=-1)
+    return jnp.where(valid, weights, jnp.zeros_like(weights))

@@ -1,0 +1,253 @@
+"""What stands around the recurrent layers: embedding, linear, layer_norm, dropout and pooling."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+
+from ._cells import normalise, wide
+from ._check import check_dropout, check_key, check_lengths
+from ._layers import Lengths, gru, lstm, rnn
+
+
+POOLS = ("last_step", "last_state", "max", "mean")
+
+
+def linear(
+    params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*lead I"]
+) -> Float[Array, "*lead O"]:
+    r"""An affine map of the last axis: `torch.nn.Linear`.
+
+    .. math:: y = W x + b
+
+    Args:
+        params: `weight` (O, I) and, unless `bias=False`, `bias` (O,).
+        x: (…, I), of the parameters' dtype.
+
+    Raises:
+        ValueError: a key or shape that does not fit.
+        TypeError: dtypes that are mixed.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
+
+    >>> linear({"weight": jnp.ones((1, 2)), "bias": jnp.ones(1)}, jnp.array([1.0, 2.0]))
+    Array([4.], dtype=float32)
+    """
+    params, x = _arrays("linear", params, 2), jnp.asarray(x)
+    _check_last_axis(params["weight"], x)
+    return x @ params["weight"].T + params.get("bias", jnp.zeros((), x.dtype))
+
+
+def embedding(
+    params: Mapping[str, ArrayLike],
+    ids: Integer[ArrayLike, "*lead"],
+    *,
+    padding_idx: int | None = None,
+) -> Float[Array, "*lead E"]:
+    """A row of `weight` for every id: `torch.nn.Embedding`.
+
+    Args:
+        params: `weight` (V, E).
+        ids: integers in [0, V), of any shape. Traced ones outside that range give NaN.
+        padding_idx: the id whose row gets no gradient; it is read like any other.
+
+    Raises:
+        ValueError: ids whose values are known and lie outside [0, V), or misshapen `params`.
+        TypeError: ids that are no integers.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html
+
+    >>> embedding({"weight": jnp.array([[0.0], [10.0]])}, jnp.array([1, 0, 1]))[:, 0]
+    Array([10.,  0., 10.], dtype=float32)
+    """
+    weight = _arrays("embedding", params, 2)["weight"]
+    ids = check_ids("ids", ids, len(weight))
+    # Negative ids would count from the end.
+    rows = jnp.take(weight, jnp.where(ids < 0, len(weight), ids), axis=0, mode="fill")
+    if padding_idx is None:
+        return rows
+    if not -len(weight) <= padding_idx < len(weight):
+        raise ValueError(f"`padding_idx` must be one of {len(weight)} ids, got {padding_idx}")
+    padding = (ids == padding_idx % len(weight))[..., None]
+    return jnp.where(padding, jax.lax.stop_gradient(rows), rows)
+
+
+def layer_norm(
+    params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*lead I"], *, eps: float = 1e-5
+) -> Float[Array, "*lead I"]:
+    r"""Normalises the last axis: `torch.nn.LayerNorm`.
+
+    .. math:: y = \gamma \odot (x - \bar x) / \sqrt{\operatorname{var}(x) + \epsilon} + \beta
+
+    The variance is the biased one.
+
+    Args:
+        params: `weight` γ and `bias` β, both (I,).
+        x: (…, I), of the parameters' dtype.
+        eps: torch's, 1e-5; flax has 1e-6.
+
+    Raises:
+        ValueError: a key or shape that does not fit.
+        TypeError: dtypes that are mixed.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html; Ba, Kiros &
+    Hinton (2016), https://arxiv.org/abs/1607.06450.
+
+    >>> layer_norm({"weight": jnp.ones(2), "bias": jnp.zeros(2)}, jnp.array([1.0, 3.0]), eps=0.0)
+    Array([-1.,  1.], dtype=float32)
+    """
+    params, x = _arrays("layer_norm", params, 1), jnp.asarray(x)
+    _check_last_axis(params["weight"], x)
+    normal = normalise(x.astype(wide(x.dtype)), eps).astype(x.dtype)
+    return normal * params["weight"] + params.get("bias", jnp.zeros((), x.dtype))
+
+
+def dropout(
+    x: Float[Array, "*shape"],
+    rate: float,
+    *,
+    key: PRNGKeyArray | None = None,
+    mask: Bool[ArrayLike, "*shape"] | None = None,
+) -> Float[Array, "*shape"]:
+    """Drops values and scales the survivors by 1 / (1 - rate): `torch.nn.Dropout`.
+
+    Args:
+        x: of any shape.
+        rate: the probability of dropping.
+        key: from which the mask is drawn; without it and `mask`, `x` is returned as it is.
+        mask: True where a value is kept.
+
+    Raises:
+        ValueError: a `rate` that is no number between 0 and 1, or a misshapen `mask`.
+        TypeError: a `key` that is none, or a `mask` that is not boolean.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html
+
+    >>> dropout(jnp.ones(2), 0.5, mask=jnp.array([True, False]))
+    Array([2., 0.], dtype=float32)
+    """
+    check_dropout(rate)
+    if mask is None:
+        if key is None:
+            return x
+        check_key(key)
+        mask = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+    mask = jnp.asarray(mask)
+    if mask.dtype != bool:
+        raise TypeError(f"`mask` must be boolean, True where a value is kept, got {mask.dtype}")
+    if mask.shape != x.shape:
+        raise ValueError(f"`mask` must have the shape of `x`, {x.shape}, got {mask.shape}")
+    scale = 1 / (1 - rate) if rate < 1 else 0
+    return jnp.where(mask, x * jnp.asarray(scale, x.dtype), jnp.zeros_like(x))
+
+
+def recurrent(
+    params: Mapping[str, Any],
+    x: Float[Array, "B T I"],
+    state: Any = None,
+    *,
+    nonlinearity: str = "tanh",
+    **options: Any,
+) -> tuple[Float[Array, "B T DP"], Any]:
+    """Whichever of `rnn`, `lstm` and `gru` a model has under that name, batch first."""
+    kind = recurrent_kind(params)
+    if kind == "rnn":
+        options["nonlinearity"] = nonlinearity
+    elif nonlinearity != "tanh":
+        raise ValueError(f"`nonlinearity` is an option of `rnn`, but the model has `{kind}`")
+    layer = {"rnn": rnn, "lstm": lstm, "gru": gru}[kind]
+    return layer(params[kind], x, state, batch_first=True, **options)
+
+
+def recurrent_kind(params: Mapping[str, Any]) -> str:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"`params` must be a dict of a model's parts, got {type(params).__name__}")
+    found = [kind for kind in ("rnn", "lstm", "gru") if kind in params]
+    if len(found) != 1:
+        raise ValueError(
+            f"`params` must have one of `rnn`, `lstm` and `gru`, got {', '.join(params) or 'none'}"
+            ": is this the model's own dict? A layer under another name must be renamed"
+        )
+    return found[0]
+
+
+def pool(
+    how: str, y: Float[Array, "B T DP"], state: Any, lengths: Lengths | None = None
+) -> Float[Array, "B DP"]:
+    """One vector for each sequence.
+
+    `last_step` is y at the last step, where the backward half of a bidirectional layer has seen
+    that one step only; `last_state` is the last layer's final h of every direction; `max` and
+    `mean` run over time. With `lengths` all of them see valid steps only, and an empty sequence
+    gives zeros (`last_state`: its initial state).
+    """
+    if how not in POOLS:
+        raise ValueError(f"`pool` must be one of {', '.join(map(repr, POOLS))}, got {how!r}")
+    if how == "last_state":
+        h = state[0] if isinstance(state, tuple) else state
+        return jnp.concatenate(list(h[-(y.shape[-1] // h.shape[-1]) :]), axis=-1)
+    steps = y.shape[1]
+    counts = jnp.full(len(y), steps) if lengths is None else check_lengths(lengths, y, True)
+    if how == "last_step":
+        last = jnp.maximum(counts, 1) - 1
+        return jnp.take_along_axis(y, last[:, None, None], axis=1)[:, 0]
+    valid = valid_steps(counts, steps)
+    if how == "mean":
+        total = jnp.where(valid[..., None], y, jnp.zeros_like(y)).sum(1)
+        return total / jnp.maximum(counts, 1)[:, None].astype(y.dtype)
+    # Like torch.max, the gradient goes to one step; that of jnp.max is shared out among ties.
+    best = jnp.where(valid[..., None], y, jnp.full_like(y, -jnp.inf)).argmax(1, keepdims=True)
+    return jnp.take_along_axis(y, best, axis=1)[:, 0]
+
+
+def valid_steps(lengths: Integer[Array, " B"], steps: int) -> Bool[Array, "B T"]:
+    """True before each sequence's end."""
+    return jnp.arange(steps, dtype=lengths.dtype) < lengths[:, None]
+
+
+def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | None = None) -> Array:
+    """Ids as an integer array; their values too, where they and the vocabulary are known."""
+    known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ids))
+    ids = np.asarray(ids) if known else jnp.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise TypeError(f"`{name}` must be integers, the ids of tokens, got {ids.dtype}")
+    if ndim is not None and ids.ndim != ndim:
+        axes = {1: "(batch,)", 2: "(batch, time)"}[ndim]
+        raise ValueError(f"`{name}` must have the shape {axes}, got {ids.shape}")
+    if known and vocabulary and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise ValueError(
+            f"`{name}` must lie in [0, {vocabulary}), the rows of the embedding's `weight`, got "
+            f"{wrong}: is the vocabulary another one?"
+        )
+    return jnp.asarray(ids)
+
+
+def _arrays(name: str, params: Mapping[str, Any], ndim: int) -> dict[str, Array]:
+    if not isinstance(params, Mapping) or "weight" not in params:
+        came = ", ".join(params) if isinstance(params, Mapping) else type(params).__name__
+        raise ValueError(f"`params` of `{name}` must be a dict with `weight`, got {came}")
+    arrays = {name: jnp.asarray(value) for name, value in params.items()}
+    weight, bias = arrays["weight"], arrays.get("bias")
+    if weight.ndim != ndim or (bias is not None and bias.shape != weight.shape[:1]):
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ValueError(f"`params` of `{name}` are misshapen: {shapes}")
+    return arrays
+
+
+def _check_last_axis(weight: Array, x: Array) -> None:
+    if not x.ndim or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"`x` must have {weight.shape[-1]} features in its last axis, as `weight` "
+            f"{weight.shape} expects, got shape {x.shape}"
+        )
+    if x.dtype != weight.dtype:
+        raise TypeError(
+            f"`weight` is {weight.dtype}, but `x` is {x.dtype}: cast one of them; nothing is "
+            "promoted silently"
+        )

@@ -1,0 +1,283 @@
+"""Sequence to sequence: an encoder, and a decoder that may attend to its outputs.
+
+The parameters say which cells, how many layers, one direction or two, and whether and how the
+decoder attends. `_decode` has the searches over the same `decoder_step`.
+"""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+
+from ._attention import Memory, attention, memory
+from ._check import check_key, check_lengths
+from ._init import init_embedding, init_gru, init_linear, init_lstm, init_rnn
+from ._layers import Lengths
+from ._nn import check_ids, embedding, linear, recurrent, recurrent_kind, valid_steps
+from ._params import structure
+
+
+Params = Mapping[str, Any]
+
+
+def init_seq2seq(
+    key: PRNGKeyArray,
+    source_size: int,
+    target_size: int,
+    embedding_dim: int,
+    hidden_size: int,
+    *,
+    kind: str = "lstm",
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    attention: str | None = None,
+    dtype: Any = float,
+) -> dict[str, Any]:
+    """Parameters for `seq2seq`, distributed as torch's would be.
+
+    Args:
+        key: a `jax.random` key.
+        source_size: tokens of the source vocabulary.
+        target_size: tokens of the target vocabulary.
+        embedding_dim: features of both embeddings.
+        hidden_size: of the encoder, for each direction. The decoder's is the same, or twice that
+            where the encoder is bidirectional.
+        kind: `"rnn"`, `"lstm"` or `"gru"`.
+        num_layers: of encoder and decoder.
+        bidirectional: whether the encoder runs both ways.
+        attention: `None`, `"additive"`, `"general"` or `"dot"`.
+        dtype: of the parameters.
+
+    Returns:
+        `{"encoder": {"embedding", kind}, "decoder": {"embedding", kind, "fc"}}`, and with
+        attention other than `"dot"` the decoder's `"attention"`.
+
+    Raises:
+        ValueError: a size that is no positive integer, an unknown `kind` or `attention`.
+        TypeError: `key` is no key, or `dtype` not floating.
+
+    Source: that of `seq2seq`.
+
+    >>> params = init_seq2seq(jax.random.key(0), 9, 8, 4, 5, attention="additive")
+    >>> params["decoder"]["lstm"]["weight_ih_l0"].shape, sorted(params["decoder"])
+    ((20, 9), ['attention', 'embedding', 'fc', 'lstm'])
+    """
+    init = {"rnn": init_rnn, "lstm": init_lstm, "gru": init_gru}.get(kind)
+    if init is None:
+        raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
+    if attention not in (None, "additive", "general", "dot"):
+        raise ValueError(
+            f"`attention` must be None, 'additive', 'general' or 'dot', got {attention!r}"
+        )
+    check_key(key)
+    keys = iter(jax.random.split(key, 7))
+    size = 2 * hidden_size if bidirectional else hidden_size
+    encoder = {
+        "embedding": init_embedding(next(keys), source_size, embedding_dim, dtype=dtype),
+        kind: init(
+            *(next(keys), embedding_dim, hidden_size),
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            dtype=dtype,
+        ),
+    }
+    context = size if attention else 0
+    decoder = {
+        "embedding": init_embedding(next(keys), target_size, embedding_dim, dtype=dtype),
+        kind: init(next(keys), embedding_dim + context, size, num_layers=num_layers, dtype=dtype),
+        "fc": init_linear(next(keys), size, target_size, dtype=dtype),
+    }
+    if attention == "additive":
+        decoder["attention"] = {
+            "attn": init_linear(next(keys), 2 * size, size, dtype=dtype),
+            "v": init_linear(next(keys), size, 1, bias=False, dtype=dtype),
+        }
+    if attention == "general":
+        attn = init_linear(next(keys), size, size, bias=False, dtype=dtype)
+        decoder["attention"] = {"attn": attn}
+    return {"encoder": encoder, "decoder": decoder}
+
+
+def encoder(
+    params: Params, source: Integer[ArrayLike, "B S"], *, lengths: Lengths | None = None
+) -> tuple[Float[Array, "B S E"], Any]:
+    """Embeds and reads the source: the texts' `Encoder`.
+
+    Args:
+        params: `embedding`, and `rnn`, `lstm` or `gru` of any layers, in one direction or two.
+        source: tokens.
+        lengths: (B,) how many of each sequence are valid, traced or not.
+
+    Returns:
+        `(outputs, state)`: the last layer's output at every step, and each layer's final state,
+        both directions of a bidirectional layer side by side, (L, B, D·H), as a decoder takes it.
+
+    Raises:
+        ValueError, TypeError: those of `embedding` and `lstm`.
+
+    Source: Sutskever, Vinyals & Le (2014), https://arxiv.org/abs/1409.3215.
+
+    >>> params = init_seq2seq(jax.random.key(0), 9, 8, 4, 5, bidirectional=True)
+    >>> outputs, (h, c) = encoder(params["encoder"], jnp.array([[1, 2, 3]]))
+    >>> outputs.shape, h.shape
+    ((1, 3, 10), (1, 1, 10))
+    """
+    source = check_ids("source", source, ndim=2)
+    x = embedding(params["embedding"], source)
+    outputs, state = recurrent(params, x, lengths=lengths)
+    directions = structure(params[recurrent_kind(params)]).num_directions
+    beside = lambda a: jnp.concatenate([a[d::directions] for d in range(directions)], axis=-1)
+    return outputs, jax.tree.map(beside, state)
+
+
+def decoder_step(
+    params: Params, token: Integer[ArrayLike, " B"], state: Any, memory: Memory | None = None
+) -> tuple[Float[Array, "B V"], Any, Float[Array, "B S"] | None]:
+    r"""One step of the decoder: the texts' `Decoder`, or `AttentionDecoder` where it attends.
+
+    .. math::
+        c &= \operatorname{attention}(h_{t-1}, e) \\
+        h_t &= \operatorname{RNN}([\operatorname{embedding}(\text{token}); c], h_{t-1}) \\
+        \text{logits} &= W_{fc} h_t + b_{fc}
+
+    The query is the last layer's h. The decoder attends if its recurrent layer takes more features
+    than the embedding has.
+
+    Args:
+        params: `embedding`, `rnn`, `lstm` or `gru`, `fc`, and for an additive or general score
+            `attention`.
+        token: the token before.
+        state: the state before, (L, B, H).
+        memory: of `memory(params.get("attention", {}), encoder_outputs)`, to attend to.
+
+    Returns:
+        `(logits, state, weights)`; `weights` are None without attention.
+
+    Raises:
+        ValueError: sizes that do not fit, no `memory` for a decoder that attends.
+
+    Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473.
+    """
+    x, weights = embedding(params["embedding"], token), None
+    kind = recurrent_kind(params)
+    wanted = structure(params[kind]).input_size
+    if wanted != x.shape[-1]:
+        if memory is None or wanted != x.shape[-1] + memory.values.shape[-1]:
+            values = "no memory" if memory is None else f"{memory.values.shape[-1]} of the memory"
+            raise ValueError(
+                f"the decoder's `{kind}` takes {wanted} features, but the embedding has "
+                f"{x.shape[-1]}, and there is {values}"
+            )
+        h = state[0] if isinstance(state, tuple) else state
+        context, weights = attention(params.get("attention", {}), h[-1], memory)
+        x = jnp.concatenate([x, context], axis=-1)
+    y, state = recurrent(params, x[:, None], state)
+    return linear(params["fc"], y[:, 0]), state, weights
+
+
+def seq2seq(
+    params: Params,
+    source: Integer[ArrayLike, "B S"],
+    target: Integer[ArrayLike, "B T"],
+    *,
+    lengths: Lengths | None = None,
+    teacher_forcing_ratio: float = 0.5,
+    key: PRNGKeyArray | None = None,
+    coins: Bool[ArrayLike, " T-1"] | None = None,
+) -> tuple[Float[Array, "B T V"], Float[Array, "B T S"] | None]:
+    """Reads a source and predicts a target: the texts' `Seq2Seq`, with attention or without.
+
+    The loop that this replaces::
+
+        token, outputs[:, 0] = target[:, 0], 0
+        for t in range(1, T):
+            outputs[:, t], state, _ = decoder_step(params["decoder"], token, state, memory)
+            token = target[:, t] if coins[t - 1] else outputs[:, t].argmax(1)
+
+    Args:
+        params: `{"encoder": …, "decoder": …}`, as `init_seq2seq` makes them.
+        source: tokens.
+        target: tokens, the first of which starts the decoder.
+        lengths: (B,) how many tokens of each source are valid: padding changes nothing, and gets
+            the attention weight 0.
+        teacher_forcing_ratio: the probability that the next step is fed the true token instead of
+            the most likely one. 0 and 1 need no key.
+        key: a `jax.random` key, from which one coin is tossed for every step.
+        coins: the coins themselves, True for the true token, instead of a ratio and a key. The
+            last one has no effect.
+
+    Returns:
+        `(outputs, weights)`: logits, zeros at step 0; and the attention weights, zeros at step 0,
+        or None without attention.
+
+    Raises:
+        ValueError: no `key` and no `coins`, a ratio outside [0, 1], sizes that do not fit.
+        TypeError: tokens that are no integers, coins that are not boolean.
+
+    Source: Sutskever, Vinyals & Le (2014), https://arxiv.org/abs/1409.3215; teacher forcing:
+    Williams & Zipser (1989); the coins: Bengio et al. (2015), https://arxiv.org/abs/1506.03099.
+
+    >>> params = init_seq2seq(jax.random.key(0), 9, 8, 4, 5, attention="dot")
+    >>> source, target = jnp.array([[1, 2, 3]]), jnp.array([[1, 4, 2, 0]])
+    >>> outputs, weights = seq2seq(params, source, target, teacher_forcing_ratio=1.0)
+    >>> outputs.shape, weights.shape
+    ((1, 4, 8), (1, 4, 3))
+    """
+    target = check_ids("target", target, vocabulary_size(params), ndim=2)
+    if target.shape[1] == 0:
+        raise ValueError("`target` must have at least its first token, which starts the decoder")
+    coins = _coins(target.shape[1] - 1, teacher_forcing_ratio, key, coins)
+    state, seen = read(params, source, lengths)
+    if len(target) != len(seen.values):
+        raise ValueError(f"`source` has {len(seen.values)} sequences, `target` {len(target)}")
+
+    def step(carry: Any, inputs: Any) -> Any:
+        token, state = carry
+        true, coin = inputs
+        logits, state, weights = decoder_step(params["decoder"], token, state, seen)
+        token = jnp.where(coin, true, logits.argmax(-1).astype(true.dtype))
+        return (token, state), (logits, weights)
+
+    _, every = jax.lax.scan(step, (target[:, 0], state), (target.T[1:], coins))
+    pad = lambda a: jnp.pad(jnp.swapaxes(a, 0, 1), ((0, 0), (1, 0), (0, 0)))
+    return jax.tree.map(pad, every)
+
+
+def read(params: Params, source: Any, lengths: Any) -> tuple[Any, Memory]:
+    outputs, state = encoder(params["encoder"], source, lengths=lengths)
+    valid = None
+    if lengths is not None:
+        valid = valid_steps(check_lengths(lengths, outputs, True), outputs.shape[1])
+    return state, memory(params["decoder"].get("attention", {}), outputs, valid)
+
+
+def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
+    if coins is not None:
+        coins = jnp.asarray(coins)
+        if key is not None:
+            raise ValueError("`coins` come instead of `key`, got both")
+        if coins.dtype != bool or coins.shape != (steps,):
+            raise TypeError(
+                f"`coins` must be boolean of the shape {(steps,)}, one for every step after the "
+                f"first, got {coins.dtype} {coins.shape}"
+            )
+        return coins
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
+        raise ValueError(f"`teacher_forcing_ratio` must be between 0 and 1, got {ratio!r}")
+    if key is None:
+        if 0 < float(ratio) < 1:
+            raise ValueError(
+                f"`teacher_forcing_ratio` {ratio} needs a `key` to toss coins with: pass key=, or "
+                "coins=, or a ratio of 0 (never the true token) or 1 (always)"
+            )
+        return jnp.full(steps, float(ratio) == 1)
+    check_key(key)
+    return jax.random.bernoulli(key, jnp.float32(ratio), (steps,))
+
+
+def vocabulary_size(params: Params) -> int:
+    return len(params["decoder"]["fc"]["weight"])
