@@ -1,9 +1,10 @@
 """RNN, LSTM and GRU as pure JAX functions on torch's own parameters.
 
 A tour of the files: `_params` (what parameters are, and every complaint about them), `_cells` (the
-equations), `_scan` (one direction of one layer over time), `_layers` (layers, directions, dropout,
-lengths), `_check` (complaints about the other arguments), `_init` (fresh parameters), `_sequence`
-(padding and packing), `_files` (loading and saving), `_nn` (embedding, linear, layer norm).
+equations), `_scan` (one direction of one layer over time), `_layers` (layers, directions, lengths),
+`_dropout` (masks), `_check` (complaints about the other arguments), `_init` (fresh parameters),
+`_sequence` (padding and packing), `_files` (loading and saving), `_nn` (embedding, linear, layer
+norm, pooling).
 
 Imported by name: `jaxrnn.models` (whole models; `_attention`, `_seq2seq`, `_decode`), `jaxrnn.text`
 and `jaxrnn.data` (what comes before the network), and, which need optax, `jaxrnn.losses`,
@@ -11,6 +12,7 @@ and `jaxrnn.data` (what comes before the network), and, which need optax, `jaxrn
 """
 
 from ._cells import gru_cell, lstm_cell, rnn_cell
+from ._dropout import dropout_masks, recurrent_dropout_masks
 from ._files import load, save
 from ._init import (
     init_embedding,
@@ -23,7 +25,7 @@ from ._init import (
     init_rnn,
     init_rnn_cell,
 )
-from ._layers import dropout_masks, gru, lstm, recurrent_dropout_masks, rnn
+from ._layers import gru, lstm, rnn
 from ._nn import embedding, layer_norm, linear
 from ._params import LSTMState, Structure, from_state_dict, structure, to_state_dict
 from ._sequence import PackedSequence, pack_padded_sequence, pad_packed_sequence, pad_sequence

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
+from ._cells import wide
 from ._check import check_positive
 from ._layers import Lengths
 from ._seq2seq import decoder_step, read, vocabulary_size
@@ -171,7 +172,7 @@ def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> None
 
 
 def _wide(a: Array) -> Array:
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    return a.astype(wide(a.dtype))
 
 
 def _lengths(tokens: Array, eos: int) -> Array:

@@ -1,8 +1,7 @@
-"""`rnn`, `lstm` and `gru`: directions side by side, layers stacked, dropout between and within."""
+"""`rnn`, `lstm` and `gru`: directions side by side, layers upon layers."""
 
-import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,30 +17,10 @@ from ._cells import (
     rnn_step,
     wide,
 )
-from ._check import (
-    batch_shape,
-    check_dropout,
-    check_key,
-    check_layer,
-    check_lengths,
-    check_masks,
-    time_axis,
-)
-from ._params import LSTMState, Structure, structure
+from ._check import Options, check_layer, check_lengths, time_axis
+from ._dropout import choose_masks, drop, scale
+from ._params import LSTMState, structure
 from ._scan import scan
-
-
-class Options(NamedTuple):
-    """The options that all three layers share."""
-
-    batch_first: bool = False
-    lengths: Any = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    key: Any = None
-    masks: Any = None
-    recurrent_masks: Any = None
-    return_all_states: bool = False
 
 
 Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
@@ -195,81 +174,12 @@ def gru(
     return stack("gru", gru_step, params, x, state, options)
 
 
-def dropout_masks(
-    key: PRNGKeyArray, params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*TB I"], dropout: float
-) -> Bool[Array, "between *TB DP"]:
-    """The masks that `rnn`, `lstm` and `gru` draw for `dropout`: True where a value is kept.
-
-    Hand them in as `masks`, or to another framework, to have the same dropout twice.
-
-    Args:
-        key: a `jax.random` key.
-        params: the layers' parameters.
-        x: their input; only its shape counts.
-        dropout: the probability of dropping.
-
-    Returns:
-        Booleans of the shape (L - 1, axes of `x` but the last, D·P), for any `batch_first`.
-
-    Raises:
-        ValueError: `dropout` is no number between 0 and 1, or `params` and `x` fit no layer.
-        TypeError: `key` is no key, or dtypes are mixed or not floating.
-
-    >>> params = {name + layer: jnp.zeros((4, 1)) for name in ("weight_ih", "weight_hh")
-    ...           for layer in ("_l0", "_l1")}
-    >>> dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
-    Array([[[False],
-            [False]]], dtype=bool)
-    """
-    check_dropout(dropout)
-    check_key(key)
-    return _draw(key, dropout, _between(*_found(params, x)))
-
-
-def recurrent_dropout_masks(
-    key: PRNGKeyArray,
-    params: Mapping[str, ArrayLike],
-    x: Float[ArrayLike, "*TB I"],
-    recurrent_dropout: float,
-    *,
-    batch_first: bool = False,
-) -> Bool[Array, "LD *B P"]:
-    """The masks that they draw for `recurrent_dropout`; hand them in as `recurrent_masks`.
-
-    They are independent of those that `dropout_masks` returns for the same key.
-
-    Args:
-        key: a `jax.random` key.
-        params: the layers' parameters.
-        x: their input; only its shape counts.
-        recurrent_dropout: the probability of dropping.
-        batch_first: whether `x` is (B, T, I).
-
-    Returns:
-        Booleans of the shape (L·D, B, P), or (L·D, P) for unbatched `x`.
-
-    Raises:
-        ValueError, TypeError: those of `dropout_masks`.
-
-    Source: Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural
-    networks* (2016), https://arxiv.org/abs/1512.05287.
-
-    >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
-    >>> recurrent_dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
-    Array([[False]], dtype=bool)
-    """
-    check_dropout(recurrent_dropout, "recurrent_dropout")
-    check_key(key)
-    shape = _within(*_found(params, x, batch_first), batch_first)
-    return _draw(_recurrent_key(key), recurrent_dropout, shape)
-
-
 def stack(
     kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any, options: Options
 ) -> tuple[Array, Any]:
     """Checks everything, brings it to (time, batch, features), runs layer upon layer."""
     found, params, x, state = check_layer(kind, params, x, state, options.batch_first)
-    masks, recurrent = _masks(found, x, options)
+    between, recurrent = choose_masks(found, x, options)
     valid = _valid(x, options)
 
     unbatched, swapped = x.ndim == 2, time_axis(x, options.batch_first) == 1
@@ -277,10 +187,10 @@ def stack(
     batch = lambda a, axis: jnp.expand_dims(a, axis) if unbatched else a
     unbatch = lambda a: jnp.squeeze(a, -2) if unbatched else a
     x, state = batch(swap(x, 0), 1), jax.tree.map(lambda a: batch(a, 1), state)
-    masks = [] if masks is None else batch(swap(masks, 1), 2)
+    between = [] if between is None else batch(swap(between, 1), 2)
     cells = [_cell_params(params, suffix) for suffix in found.suffixes]
     if recurrent is not None:
-        scaled = batch(recurrent, 1).astype(wide(x.dtype)) * _scale(options.recurrent_dropout)
+        scaled = batch(recurrent, 1).astype(wide(x.dtype)) * scale(options.recurrent_dropout)
         cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
 
     states = []
@@ -289,9 +199,8 @@ def stack(
         initial = jax.tree.map(lambda a, own=own: a[own], state)
         x, new = _layer(step, cells[own], x, initial, valid, options.return_all_states)
         states.append(new)
-        if layer < len(masks):
-            scale = jnp.asarray(_scale(options.dropout), x.dtype)
-            x = jnp.where(masks[layer], x * scale, jnp.zeros_like(x))
+        if layer < len(between):
+            x = drop(x, between[layer], options.dropout)
     # The last three axes of a state are (layer · directions + direction, batch, features).
     state = jax.tree.map(lambda *layers: unbatch(jnp.concatenate(layers, axis=-3)), *states)
     return swap(unbatch(x), 0), state
@@ -328,64 +237,6 @@ def _valid(x: Array, options: Options) -> Bool[Array, "T B 1"] | None:
     lengths = check_lengths(options.lengths, x, options.batch_first).reshape(1, -1)
     steps = jnp.arange(x.shape[time_axis(x, options.batch_first)], dtype=lengths.dtype)
     return (steps[:, None] < lengths)[..., None]
-
-
-def _masks(found: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
-    """Those between layers, in the layout of `x`, and the recurrent ones; None for no dropout."""
-    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
-    check_dropout(dropout)
-    check_dropout(recurrent, "recurrent_dropout")
-    if dropout > 0 and found.num_layers == 1:
-        warnings.warn(
-            f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
-            stacklevel=4,
-        )
-    if key is not None:
-        check_key(key)
-    between, within = options.masks, options.recurrent_masks
-    draws = dropout > 0 and between is None, recurrent > 0 and within is None
-    spare = key is not None and not any(draws)  # masks come instead of a key, or of one half of it
-    shapes = _between(found, x), _within(found, x, options.batch_first)
-    if between is not None:
-        between = check_masks("", between, shapes[0], dropout, spare)
-    elif key is not None and draws[0]:
-        between = _draw(key, dropout, shapes[0])
-    if within is not None:
-        within = check_masks("recurrent_", within, shapes[1], recurrent, spare)
-    elif key is not None and draws[1]:
-        within = _draw(_recurrent_key(key), recurrent, shapes[1])
-    return between, within
-
-
-def _found(params: Mapping[str, Any], x: Any, batch_first: bool = False) -> tuple[Structure, Array]:
-    """For the functions that draw masks for a layer of any kind."""
-    kind = structure(params).kind
-    if kind.endswith("_cell"):
-        raise ValueError("`params` are those of a cell, but dropout is an option of layers")
-    found, _, x, _ = check_layer(kind, params, x, None, batch_first)
-    return found, x
-
-
-def _between(found: Structure, x: Array) -> tuple[int, ...]:
-    return (found.num_layers - 1, *x.shape[:-1], found.num_directions * found.output_size)
-
-
-def _within(found: Structure, x: Array, batch_first: bool) -> tuple[int, ...]:
-    return (len(found.suffixes), *batch_shape(x, batch_first), found.output_size)
-
-
-def _draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Array:
-    return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
-
-
-def _recurrent_key(key: PRNGKeyArray) -> PRNGKeyArray:
-    """Another than that of the masks between layers, which stay what they are."""
-    return jax.random.fold_in(key, 1)
-
-
-def _scale(dropout: float) -> float:
-    """What survivors are multiplied by; where there are none, 0."""
-    return 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
 def _cell_params(params: Mapping[str, Array], suffix: str) -> dict[str, Array]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._cells import normalise, wide
 from ._check import check_dropout, check_key, check_lengths
+from ._dropout import draw, drop
 from ._layers import Lengths, gru, lstm, rnn
 
 
@@ -67,8 +68,10 @@ def embedding(
     """
     weight = _arrays("embedding", params, 2)["weight"]
     ids = check_ids("ids", ids, len(weight))
-    # Negative ids would count from the end.
-    rows = jnp.take(weight, jnp.where(ids < 0, len(weight), ids), axis=0, mode="fill")
+    # Negative ids would count from the end, and those beyond int32 would wrap.
+    inside = (ids >= 0) & (ids <= min(len(weight) - 1, jnp.iinfo(ids.dtype).max))
+    ids = jnp.where(inside, ids.astype(jnp.int32), len(weight))
+    rows = jnp.take(weight, ids, axis=0, mode="fill")
     if padding_idx is None:
         return rows
     if not -len(weight) <= padding_idx < len(weight):
@@ -136,14 +139,13 @@ def dropout(
         if key is None:
             return x
         check_key(key)
-        mask = jax.random.bernoulli(key, jnp.float32(1 - rate), x.shape)
+        mask = draw(key, rate, x.shape)
     mask = jnp.asarray(mask)
     if mask.dtype != bool:
         raise TypeError(f"`mask` must be boolean, True where a value is kept, got {mask.dtype}")
     if mask.shape != x.shape:
         raise ValueError(f"`mask` must have the shape of `x`, {x.shape}, got {mask.shape}")
-    scale = 1 / (1 - rate) if rate < 1 else 0
-    return jnp.where(mask, x * jnp.asarray(scale, x.dtype), jnp.zeros_like(x))
+    return drop(x, mask, rate)
 
 
 def recurrent(
@@ -165,8 +167,7 @@ def recurrent(
 
 
 def recurrent_kind(params: Mapping[str, Any]) -> str:
-    if not isinstance(params, Mapping):
-        raise TypeError(f"`params` must be a dict of a model's parts, got {type(params).__name__}")
+    check_parts(params)
     found = [kind for kind in ("rnn", "lstm", "gru") if kind in params]
     if len(found) != 1:
         raise ValueError(
@@ -203,6 +204,20 @@ def pool(
     # Like torch.max, the gradient goes to one step; that of jnp.max is shared out among ties.
     best = jnp.where(valid[..., None], y, jnp.full_like(y, -jnp.inf)).argmax(1, keepdims=True)
     return jnp.take_along_axis(y, best, axis=1)[:, 0]
+
+
+def check_parts(params: Any, *wanted: str, of: str = "") -> None:
+    """That a model, or its part `of`, has the parts that it needs."""
+    name = f"the model's `{of}`" if of else "`params`"
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{name} must be a dict of a model's parts, got {type(params).__name__}")
+    if missing := [part for part in wanted if part not in params]:
+        raise ValueError(
+            f"{name} must have {' and '.join(f'`{part}`' for part in wanted)}, but "
+            f"{' and '.join(f'`{part}`' for part in missing)} is missing, got "
+            f"{', '.join(map(str, params)) or 'none'}: is it the dict of this model, unflattened by "
+            "from_state_dict?"
+        )
 
 
 def valid_steps(lengths: Integer[Array, " B"], steps: int) -> Bool[Array, "B T"]:

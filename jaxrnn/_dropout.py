@@ -1,0 +1,148 @@
+"""Dropout: its masks, for every place where there is some, and how they are applied."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from ._check import Options, batch_shape, check_dropout, check_key, check_layer, check_masks
+from ._params import Structure, structure
+
+
+def dropout_masks(
+    key: PRNGKeyArray, params: Mapping[str, ArrayLike], x: Float[ArrayLike, "*TB I"], dropout: float
+) -> Bool[Array, "between *TB DP"]:
+    """The masks that `rnn`, `lstm` and `gru` draw for `dropout`: True where a value is kept.
+
+    Hand them in as `masks`, or to another framework, to have the same dropout twice.
+
+    Args:
+        key: a `jax.random` key.
+        params: the layers' parameters.
+        x: their input; only its shape counts.
+        dropout: the probability of dropping.
+
+    Returns:
+        Booleans of the shape (L - 1, axes of `x` but the last, D·P), for any `batch_first`.
+
+    Raises:
+        ValueError: `dropout` is no number between 0 and 1, or `params` and `x` fit no layer.
+        TypeError: `key` is no key, or dtypes are mixed or not floating.
+
+    >>> params = {name + layer: jnp.zeros((4, 1)) for name in ("weight_ih", "weight_hh")
+    ...           for layer in ("_l0", "_l1")}
+    >>> dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
+    Array([[[False],
+            [False]]], dtype=bool)
+    """
+    check_dropout(dropout)
+    check_key(key)
+    return draw(key, dropout, _between(*_found(params, x)))
+
+
+def recurrent_dropout_masks(
+    key: PRNGKeyArray,
+    params: Mapping[str, ArrayLike],
+    x: Float[ArrayLike, "*TB I"],
+    recurrent_dropout: float,
+    *,
+    batch_first: bool = False,
+) -> Bool[Array, "LD *B P"]:
+    """The masks that they draw for `recurrent_dropout`; hand them in as `recurrent_masks`.
+
+    They are independent of those that `dropout_masks` returns for the same key.
+
+    Args:
+        key: a `jax.random` key.
+        params: the layers' parameters.
+        x: their input; only its shape counts.
+        recurrent_dropout: the probability of dropping.
+        batch_first: whether `x` is (B, T, I).
+
+    Returns:
+        Booleans of the shape (L·D, B, P), or (L·D, P) for unbatched `x`.
+
+    Raises:
+        ValueError, TypeError: those of `dropout_masks`.
+
+    Source: Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural
+    networks* (2016), https://arxiv.org/abs/1512.05287.
+
+    >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
+    >>> recurrent_dropout_masks(jax.random.key(0), params, jnp.zeros((2, 1)), 1.0)
+    Array([[False]], dtype=bool)
+    """
+    check_dropout(recurrent_dropout, "recurrent_dropout")
+    check_key(key)
+    shape = _within(*_found(params, x, batch_first), batch_first)
+    return draw(_recurrent_key(key), recurrent_dropout, shape)
+
+
+def drop(x: Float[Array, "..."], mask: Bool[Array, "..."], dropout: float) -> Float[Array, "..."]:
+    """Zeros where the mask is false; survivors are scaled by 1 / (1 - dropout)."""
+    return jnp.where(mask, x * jnp.asarray(scale(dropout), x.dtype), jnp.zeros_like(x))
+
+
+def scale(dropout: float) -> float:
+    """What survivors are multiplied by; where there are none, 0."""
+    return 1 / (1 - dropout) if dropout < 1 else 0.0
+
+
+def draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """Booleans that are false with the probability `dropout`."""
+    return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
+
+
+def choose_masks(found: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
+    """Those between layers, in the layout of `x`, and the recurrent ones; None for no dropout."""
+    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
+    check_dropout(dropout)
+    check_dropout(recurrent, "recurrent_dropout")
+    if dropout > 0 and found.num_layers == 1:
+        warnings.warn(
+            f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
+            stacklevel=4,
+        )
+    if key is not None:
+        check_key(key)
+    between, within = options.masks, options.recurrent_masks
+    draws = dropout > 0 and between is None, recurrent > 0 and within is None
+    spare = key is not None and not any(draws)  # masks come instead of a key, or of one half of it
+    shapes = _between(found, x), _within(found, x, options.batch_first)
+    if between is not None:
+        between = check_masks("", between, shapes[0], dropout, spare)
+    elif key is not None and draws[0]:
+        between = draw(key, dropout, shapes[0])
+    if within is not None:
+        within = check_masks("recurrent_", within, shapes[1], recurrent, spare)
+    elif key is not None and draws[1]:
+        within = draw(_recurrent_key(key), recurrent, shapes[1])
+    return between, within
+
+
+def _found(params: Mapping[str, Any], x: Any, batch_first: bool = False) -> tuple[Structure, Array]:
+    """For the functions that draw masks for a layer of any kind."""
+    kind = structure(params).kind
+    if kind.endswith("_cell"):
+        raise ValueError("`params` are those of a cell, but dropout is an option of layers")
+    found, _, x, _ = check_layer(kind, params, x, None, batch_first)
+    return found, x
+
+
+def _between(found: Structure, x: Array) -> tuple[int, ...]:
+    """The shape of masks between layers."""
+    return (found.num_layers - 1, *x.shape[:-1], found.num_directions * found.output_size)
+
+
+def _within(found: Structure, x: Array, batch_first: bool) -> tuple[int, ...]:
+    """The shape of recurrent masks."""
+    return (len(found.suffixes), *batch_shape(x, batch_first), found.output_size)
+
+
+def _recurrent_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Another than that of the masks between layers, which stay what they are."""
+    return jax.random.fold_in(key, 1)
