@@ -1,4 +1,4 @@
-"""The command: `python -m parity` and `python -m parity check FILE`."""
+"""The command: `python -m parity`, and `python -m parity check FILE` and `documents`."""
 
 import argparse
 import fnmatch
@@ -7,6 +7,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,8 @@ from . import report
 from .cases import table
 from .check import check
 from .mistakes import MISTAKES
-from .run import jobs, run_all
+from .rows import DOCUMENTS
+from .run import document_jobs, jobs, run_all, run_documents
 from .tensors import DTYPES
 from .verify import Result
 
@@ -28,8 +30,9 @@ DEVICES = ("cpu", "gpu", "tpu")
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=True)
-    if arguments[:1] == ["check"]:
-        return _check(console, arguments[1:])
+    commands = {"check": _check, "documents": _documents}
+    if arguments and arguments[0] in commands:
+        return commands[arguments[0]](console, arguments[1:])
     return _run(console, arguments)
 
 
@@ -37,7 +40,7 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "python -m parity",
         description="Holds jaxrnn against torch.nn over the whole option surface. Exit status 1 on "
-        "any disagreement. See also: python -m parity check --help",
+        "any disagreement. See also: python -m parity check --help, … documents --help",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
@@ -103,6 +106,36 @@ def _check(console: Console, arguments: Sequence[str]) -> int:
     return _report(console, results, start, options)
 
 
+def _documents(console: Console, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m parity documents",
+        description="Holds jaxrnn against every system of the PyTorch texts: models, sequence to "
+        "sequence, data, short trainings; and plants known mistakes in them. Exit status 1 on any "
+        "disagreement, missing row or mistake that is not seen.",
+    )
+    parser.add_argument("row", nargs="*", help="only these rows, such as 0.8 1.6")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    options = parser.parse_args(arguments)
+
+    if unknown := [row for row in options.row if row not in DOCUMENTS]:
+        parser.error(f"there is no row {unknown[0]}; the rows are {', '.join(DOCUMENTS)}")
+    _check_options(parser, options)
+    rows = [row for row in DOCUMENTS if not options.row or row in options.row]
+    work = document_jobs(rows)
+    total = sum(1 + len(job.mistakes) for job in work)
+    start = time.perf_counter()
+    results = _progress(console, run_documents(work, options.device), total)
+    results.sort(key=lambda result: (rows.index(result.row), result.name, result.mistake or ""))
+    report.show_documents(console, rows, results)
+    console.print(report.versions_line(options.device, report.TRUTH_OF_SYSTEMS))
+    console.print(report.documents_verdict(rows, results, time.perf_counter() - start))
+    if options.json:
+        report.write_documents(options.json, results, options.device)
+    agree = all(report.row_status(row, results) == "agrees" for row in rows)
+    return int(not agree or any(report.unseen(result) for result in results))
+
+
 def _read_input(path: pathlib.Path) -> np.ndarray:
     try:
         return np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
@@ -124,7 +157,7 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
         parser.error(f"--json {options.json}: there is no such folder")
 
 
-def _progress(console: Console, results: Iterable[Result], total: int) -> list[Result]:
+def _progress(console: Console, results: Iterable[Any], total: int) -> list[Any]:
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         return list(progress.track(results, total=total, description="comparing"))
@@ -136,7 +169,7 @@ def _report(
     order = {case.name: i for i, case in enumerate(table())}
     results.sort(key=lambda result: order.get(result.case.name, len(order)))
     report.show(console, results)
-    console.print(", ".join(f"{k} {v}" for k, v in report.versions(options.device).items()))
+    console.print(report.versions_line(options.device))
     console.print(report.verdict(results, time.perf_counter() - start))
     if options.json:
         report.write(options.json, results, options.device)

@@ -184,6 +184,7 @@ def _edges() -> list[Case]:
         cases += [
             Case("edges", s, f, time=1),
             Case("edges", s, f, batch=1),
+            Case("edges", s, f, batch=4),  # as wide as a float64 vector; 8 is for float32
             Case("edges", s, f, batch=0),
             Case("edges", s, f, time=100),
         ]

@@ -18,7 +18,7 @@ from .tensors import DTYPES
 from .verify import Result, verify
 
 
-NAME = re.compile(r"(weight_(ih|hh|hr)|bias_(ih|hh))(_l\d+(_reverse)?)?")
+NAME = re.compile(r"(weight_((ln_)?(ih|hh)|ln_c|hr)|bias_((ln_)?(ih|hh)|ln_c))(_l\d+(_reverse)?)?")
 
 
 def check(

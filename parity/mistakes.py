@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step
-from jaxrnn._layers import Options, stack
+from jaxrnn._check import Options
+from jaxrnn._layers import stack
 
 from .cases import GRU, LSTM, RAGGED, RNN, Case
 from .jax_side import Apply

@@ -10,17 +10,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from . import truth
+from .compare import Block
+from .rows import DOCUMENTS
+from .systems import Compared
 from .tensors import DTYPES
 from .verify import Result, torch_device
 
 
-def versions(device: str) -> dict[str, str]:
-    """What the figures were measured with."""
+TRUTH_OF_LAYERS = f"numpy longdouble, eps {truth.EPS:.1e}" + (
+    "" if truth.EPS < 2.0**-52 else ", no better than float64"
+)
+TRUTH_OF_SYSTEMS = "torch in float64"
+NOT_SEEN = "the mistake was not seen, or its case fails without it"
+
+
+def versions(device: str, of: str = TRUTH_OF_LAYERS) -> dict[str, str]:
+    """What the figures were measured with; `of` is the truth."""
     packages = {name: importlib.metadata.version(name) for name in ("jax", "torch", "numpy")}
     return {
         "python": platform.python_version(),
@@ -28,9 +39,12 @@ def versions(device: str) -> dict[str, str]:
         "device": jax.devices(device)[0].device_kind if device != "cpu" else processor(),
         "torch on": torch_device(device),
         "cores": str(os.cpu_count()),
-        "truth": f"numpy longdouble, eps {truth.EPS:.1e}"
-        + ("" if truth.EPS < 2.0**-52 else ", no better than float64"),
+        "truth": of,
     }
+
+
+def versions_line(device: str, of: str = TRUTH_OF_LAYERS) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions(device, of).items())
 
 
 def processor() -> str:
@@ -55,10 +69,85 @@ def show(console: Console, results: Sequence[Result]) -> None:
             console.print(f"{escape(name(result))}: {escape(result.status)}")
     for result in filter(failed, results):
         console.print(f"[bold red]FAIL[/] {escape(name(result))}")
-        for line in result.wrong[:12] or ["the mistake was not seen, or its case fails without it"]:
+        for line in result.wrong[:12] or [NOT_SEEN]:
             console.print(f"    {escape(line)}")
         if len(result.wrong) > 12:
             console.print(f"    … and {len(result.wrong) - 12} more")
+
+
+def show_documents(console: Console, rows: Sequence[str], results: Sequence[Compared]) -> None:
+    """A line for each row of the texts' systems, and every disagreement with its places."""
+    heads = ("id", "system", "cases", "outputs", "gradients", "verdict")
+    narrow: Any = {"box": box.SIMPLE, "padding": (0, 1, 0, 0), "pad_edge": False}
+    table = Table(*heads, **narrow, show_edge=False)
+    table.columns[1].overflow = "fold"
+    for column in (table.columns[0], *table.columns[2:]):
+        column.no_wrap = True
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    for row in rows:
+        found, status = _cases(row, results), row_status(row, results)
+        table.add_row(
+            *(row, escape(DOCUMENTS[row]), str(len({result.name for result in found}))),
+            _nearest([result.output for result in found]),
+            _nearest([result.gradient for result in found if result.gradient]),
+            *[status],
+            style=None if status == "agrees" else "red",
+        )
+    table.caption = "JAX's error, torch's own: of the part that used most of its allowance"
+    console.print(table)
+    for result in results:
+        wrong = [*result.wrong, *(f"not compared: {name}" for name in result.unjudged)]
+        where = f"{result.row} {result.name} [{result.dtype}]"
+        if result.mistake is not None:
+            wrong = [NOT_SEEN] if unseen(result) else []
+            where += f", planted: {result.mistake}"
+        for line in wrong:
+            console.print(f"[bold red]FAIL[/] {escape(where)}: {escape(line)}")
+
+
+def _cases(row: str, results: Sequence[Compared]) -> list[Compared]:
+    return [result for result in results if result.row == row and result.mistake is None]
+
+
+def _nearest(blocks: Sequence[Block]) -> str:
+    worst = max(blocks, key=lambda block: block.used, default=None)
+    return "–" if worst is None else f"{worst.error:.1e} {worst.own:.1e}"
+
+
+def row_status(row: str, results: Sequence[Compared]) -> str:
+    """A row without any case is as bad as one that disagrees."""
+    found = _cases(row, results)
+    if not found:
+        return "MISSING"
+    return "agrees" if all(result.passed for result in found) else "DISAGREES"
+
+
+def unseen(result: Compared) -> bool:
+    """A planted mistake in which nothing was found wrong."""
+    return result.mistake is not None and not result.wrong
+
+
+def documents_verdict(rows: Sequence[str], results: Sequence[Compared], seconds: float) -> str:
+    """The closing line."""
+    statuses = [row_status(row, results) for row in rows]
+    cases = [result for result in results if result.mistake is None]
+    systems = {(result.row, result.name) for result in cases}
+    planted = [result for result in results if result.mistake is not None]
+    seen = sum(not unseen(result) for result in planted)
+    counts = ", ".join(
+        f"{statuses.count(status)} {word}"
+        for status, word in {
+            "agrees": "agree",
+            "DISAGREES": "disagree",
+            "MISSING": "missing",
+        }.items()
+    )
+    return (
+        f"{len(rows)} rows, {len(systems)} cases, {len(cases)} comparisons: of the rows {counts}"
+        + (f", {seen} of {len(planted)} known mistakes are seen" if planted else "")
+        + f" ({seconds:.0f} s)"
+    )
 
 
 def _table(cases: Sequence[Result]) -> Table:
@@ -121,15 +210,26 @@ def ratio(error: float, own: float) -> str:
 
 def write(path: pathlib.Path, results: Sequence[Result], device: str) -> None:
     """Everything, as JSON."""
-    path.write_text(
-        json.dumps(
-            {"versions": versions(device), "results": [_plain(r) for r in results]}, indent=1
-        )
-    )
+    _write(path, [_plain(result) for result in results], versions(device))
+
+
+def write_documents(path: pathlib.Path, results: Sequence[Compared], device: str) -> None:
+    """Likewise, of the texts' systems."""
+    plain = [
+        result._asdict()
+        | {"output": _plain_block(result.output)}
+        | {"gradient": result.gradient and _plain_block(result.gradient)}
+        | {"failed": unseen(result) if result.mistake else not result.passed}
+        for result in results
+    ]
+    _write(path, plain, versions(device, TRUTH_OF_SYSTEMS))
+
+
+def _write(path: pathlib.Path, results: list[dict[str, Any]], versions: dict[str, str]) -> None:
+    path.write_text(json.dumps({"versions": versions, "results": results}, indent=1))
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    worst = result.worst._asdict() | {"used": result.worst.used}
     return {
         "case": result.case.name,
         "dtype": result.dtype,
@@ -138,10 +238,13 @@ def _plain(result: Result) -> dict[str, Any]:
         "failed": failed(result),
         "wrong": result.wrong,
         "unjudged": result.unjudged,
-        "worst": {
-            k: None if isinstance(v, float) and not math.isfinite(v) else v
-            for k, v in worst.items()
-        },
+        "worst": _plain_block(result.worst),
         "slack": result.slack,
         "seconds": round(result.seconds, 3),
     }
+
+
+def _plain_block(block: Block) -> dict[str, Any]:
+    """JSON has no infinity."""
+    finite = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
+    return {name: finite(v) for name, v in (block._asdict() | {"used": block.used}).items()}

@@ -1,17 +1,20 @@
 """Many cases, and the known mistakes with their controls, in parallel processes."""
 
+import functools
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import torch
 
-from . import jax_side
+from . import document_mistakes, jax_side
 from .cases import Case
 from .mistakes import MISTAKES
+from .rows import systems
+from .systems import Compared, verify_system
 from .verify import Result, verify
 
 
@@ -19,6 +22,14 @@ class Job(NamedTuple):
     """What one worker does in one go: cases that share a program, or mistakes in one case."""
 
     cases: list[Case]
+    dtype: str
+    mistakes: tuple[str, ...] = ()
+
+
+class DocumentJob(NamedTuple):
+    """A system of the texts, by its number, since functions do not travel between processes."""
+
+    system: int
     dtype: str
     mistakes: tuple[str, ...] = ()
 
@@ -39,15 +50,59 @@ def jobs(cases: Sequence[Case], dtypes: Sequence[str] | None, mistakes: Sequence
 
 
 def run_all(work: Sequence[Job], device: str = "cpu") -> Iterator[Result]:
-    """Results as they come; on CPUs, one process each, since compiling is nearly all the time."""
-    if device != "cpu" or len(work) < 4:
-        for job in work:
-            yield from _work(job, device)
+    """Results of the case table, as they come."""
+    return _spread(_work, work, device)
+
+
+def document_jobs(rows: Collection[str]) -> list[DocumentJob]:
+    """Every system of these rows in each of its dtypes; in float64 with its known mistakes."""
+    planted = lambda *where: tuple(
+        name
+        for name, mistake in document_mistakes.MISTAKES.items()
+        if (mistake.row, mistake.system, "float64") == where
+    )
+    work = [
+        DocumentJob(i, dtype, planted(system.row, system.name, dtype))
+        for i, system in enumerate(_systems())
+        for dtype in system.dtypes
+        if system.row in rows
+    ]
+    return sorted(work, key=lambda job: -len(job.mistakes))
+
+
+def run_documents(work: Sequence[DocumentJob], device: str = "cpu") -> Iterator[Compared]:
+    """Results of the texts' systems, as they come."""
+    return _spread(run_document, work, device)
+
+
+def _spread(
+    work: Callable[[Any, str], list[Any]], pieces: Sequence[Any], device: str
+) -> Iterator[Any]:
+    """On CPUs, in one process for each core, since compiling is nearly all the time."""
+    if device != "cpu" or len(pieces) < 4:
+        for piece in pieces:
+            yield from work(piece, device)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), context, _start) as pool:
-        for future in as_completed([pool.submit(_work, job, device) for job in work]):
+        for future in as_completed([pool.submit(work, piece, device) for piece in pieces]):
             yield from future.result()
+
+
+def run_document(job: DocumentJob, device: str = "cpu") -> list[Compared]:
+    """A system, then its mistakes; none counts as seen if the system fails without any."""
+    system = _systems()[job.system]
+    results = [verify_system(system, job.dtype, device=device)]
+    for name in job.mistakes:
+        wrong = document_mistakes.MISTAKES[name].wrong(system.jax)
+        result = verify_system(system, job.dtype, wrong, device=device)
+        seen = result.wrong if results[0].passed else []
+        results.append(result._replace(mistake=name, wrong=seen))
+    jax.clear_caches()
+    return results
+
+
+_systems = functools.cache(systems)
 
 
 def _start() -> None:

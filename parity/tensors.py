@@ -66,14 +66,15 @@ def draw(
 
 
 def perturb(data: Data, rng: np.random.Generator) -> Data:
-    """Moves every weight, input and initial state by −1, 0 or +1 ulp; 0 and infinity stay."""
+    """Moves every weight, input and initial state."""
+    return data._replace(leaves={name: move(value, rng) for name, value in data.leaves.items()})
 
-    def move(a: np.ndarray) -> np.ndarray:
-        way = rng.integers(-1, 2, a.shape)
-        moved = np.nextafter(a, np.where(way < 0, -np.inf, np.inf).astype(a.dtype))
-        return np.where((way == 0) | (a == 0) | np.isinf(a), a, moved)
 
-    return data._replace(leaves={name: move(value) for name, value in data.leaves.items()})
+def move(a: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Moves every number by −1, 0 or +1 ulp; 0 and infinity stay."""
+    way = rng.integers(-1, 2, a.shape)
+    moved = np.nextafter(a, np.where(way < 0, -np.inf, np.inf).astype(a.dtype))
+    return np.where((way == 0) | (a == 0) | np.isinf(a), a, moved)
 
 
 def output_shapes(case: Case) -> dict[str, tuple[int, ...]]:

@@ -1,10 +1,14 @@
 """A case in torch: the module of `torch.nn` with the case's weights, differentiated by autograd."""
 
+import contextlib
+import functools
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from .cases import Case
@@ -13,29 +17,37 @@ from .tensors import Data
 
 
 Tensors = dict[str, torch.Tensor]
+Run = Callable[..., tuple[Any, Any]]
 
 
 def run(case: Case, data: Data, device: str = "cpu") -> Arrays:
     """Outputs, gradients and, if the case has it, the Hessian-vector product, by name."""
+    with exactly():
+        return _run(case, data, device)
+
+
+@contextlib.contextmanager
+def exactly() -> Iterator[None]:
+    """Without TF32, and without its warnings."""
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with warnings.catch_warnings(), exact:
         # That some of its kernels do not know projections or TF32 is news to nobody here.
         warnings.filterwarnings("ignore", message=".*oneDNN")
-        return _run(case, data, device)
+        yield
 
 
 def _run(case: Case, data: Data, device: str) -> Arrays:
-    modules, leaves = _build(case, data, device)
+    module, leaves = _build(case, data, device)
     to = lambda arrays: {name: tensor(a, device) for name, a in arrays.items()}
     cotangents, tangents = to(data.cotangents), to(data.tangents)
     masks = None if data.masks is None else torch.tensor(data.masks, device=device)
-    result = _outputs(case, modules, leaves, masks)
+    result = _outputs(case, module, leaves, masks)
     first = _grad(_dot(cotangents, result), leaves)
     result |= {f"grad {name}": g for name, g in first.items()}
     if case.second_order:
         # Neither oneDNN's LSTM (float32) nor cuDNN's can be differentiated twice.
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            scalar = _dot(cotangents, _outputs(case, modules, leaves, masks))
+            scalar = _dot(cotangents, _outputs(case, module, leaves, masks))
             second = _grad(_dot(tangents, _grad(scalar, leaves, create_graph=True)), leaves)
         result |= {f"hvp {name}": g for name, g in second.items()}
     return {name: array(t) for name, t in result.items()}
@@ -57,8 +69,39 @@ def array(t: torch.Tensor) -> np.ndarray:
     return t.numpy()
 
 
-def _build(case: Case, data: Data, device: str) -> tuple[list[torch.nn.Module], Tensors]:
-    """The module, or, where torch would draw masks of its own, one module for each layer."""
+def with_masks(
+    module: Any,
+    run: Run,
+    x: torch.Tensor,
+    state: Sequence[torch.Tensor] | None,
+    masks: torch.Tensor,
+    rate: float,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """`module` layer by layer, with masks between that torch would draw by itself.
+
+    `run(layer, x, state)` calls one layer, packing or not.
+    """
+    finals, directions = [], 2 if module.bidirectional else 1
+    for k in range(module.num_layers):
+        ends = (f"_l{k}", f"_l{k}_reverse")
+        names = [name for name, _ in module.named_parameters() if name.endswith(ends)]
+        own = {name.replace(f"_l{k}", "_l0"): getattr(module, name) for name in names}
+        options = {"batch_first": module.batch_first, "bidirectional": module.bidirectional}
+        options |= {"proj_size": module.proj_size} if module.proj_size else {}
+        options |= {"nonlinearity": module.nonlinearity} if hasattr(module, "nonlinearity") else {}
+        width = own["weight_ih_l0"].shape[1]
+        single = type(module)(width, module.hidden_size, bias=module.bias, **options)
+        layer = lambda *inputs, single=single, own=own: functional_call(single, own, inputs)
+        cells = slice(k * directions, (k + 1) * directions)
+        x, final = run(layer, x, state and [a[cells] for a in state])
+        finals.append(final if isinstance(final, tuple) else (final,))
+        if k < len(masks):
+            x = x * masks[k] / (1 - rate)
+    return x, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
+
+
+def _build(case: Case, data: Data, device: str) -> tuple[torch.nn.Module, Tensors]:
+    """The module, and everything that is differentiated by."""
     s = case.structure
     leaves = {name: tensor(a, device).requires_grad_() for name, a in data.leaves.items()}
     options: dict[str, Any] = {"bias": s.bias, "dtype": leaves["x"].dtype, "device": device}
@@ -66,56 +109,36 @@ def _build(case: Case, data: Data, device: str) -> tuple[list[torch.nn.Module], 
         options["nonlinearity"] = case.nonlinearity
     if s.proj_size:
         options["proj_size"] = s.proj_size
-    build = getattr(torch.nn, s.torch_name)
-    if case.cell:
-        modules = [build(s.input_size, s.hidden_size, **options)]
-    else:
+    if not case.cell:
         options |= {"batch_first": case.batch_first, "bidirectional": s.bidirectional}
-        options["num_layers"] = s.num_layers
-        if 0 < case.dropout < 1:
-            widths = [s.input_size] + [s.num_directions * s.output_size] * (s.num_layers - 1)
-            options["num_layers"] = 1
-            modules = [build(width, s.hidden_size, **options) for width in widths]
-        else:
-            modules = [build(s.input_size, s.hidden_size, dropout=case.dropout, **options)]
-    for layer, module in enumerate(modules):
-        own = {
-            name: leaves[name.replace("_l0", f"_l{layer}") if len(modules) > 1 else name]
-            for name in module.state_dict()
-        }
-        module.load_state_dict(own)
-        for name, parameter in module.named_parameters():
-            leaves[name.replace("_l0", f"_l{layer}") if len(modules) > 1 else name] = parameter
-    return modules, leaves
+        options |= {"num_layers": s.num_layers, "dropout": case.dropout}
+    module = getattr(torch.nn, s.torch_name)(s.input_size, s.hidden_size, **options)
+    module.load_state_dict({name: leaves[name] for name in module.state_dict()})
+    return module, leaves | dict(module.named_parameters())
 
 
 def _outputs(
-    case: Case, modules: list[torch.nn.Module], leaves: Tensors, masks: torch.Tensor | None
+    case: Case, module: torch.nn.Module, leaves: Tensors, masks: torch.Tensor | None
 ) -> Tensors:
     x = leaves["x"]
     names = ["h", "c"] if case.structure.kind.startswith("lstm") else ["h"]
     given = [leaves[f"{name}_0"] for name in names] if case.state else None
+    run = functools.partial(_layer, case)
     if case.cell:
-        state = modules[0](x, _state(given))
+        y, state = None, module(x, _state(given))
+    elif masks is not None and case.dropout < 1:
+        y, state = with_masks(module, run, x, given, masks, case.dropout)
     else:
-        finals = []
-        cells = len(case.structure.suffixes) // len(modules)
-        for layer, module in enumerate(modules):
-            own = given and [a[layer * cells : (layer + 1) * cells] for a in given]
-            x, state = _layer(case, module, x, own)
-            finals.append(state if isinstance(state, tuple) else (state,))
-            if masks is not None and layer < len(modules) - 1:
-                x = x * masks[layer] / (1 - case.dropout)
-        state = [torch.cat(parts) for parts in zip(*finals, strict=True)]
+        y, state = run(module, x, given)
     state = [state] if isinstance(state, torch.Tensor) else state
     outputs = dict(zip([f"{name}_n" for name in names], state, strict=True))
-    return outputs if case.cell else {"y": x, **outputs}
+    return outputs if y is None else {"y": y, **outputs}
 
 
 def _layer(
-    case: Case, module: torch.nn.Module, x: torch.Tensor, given: list[torch.Tensor] | None
+    case: Case, module: Run, x: torch.Tensor, given: list[torch.Tensor] | None
 ) -> tuple[torch.Tensor, Any]:
-    """The module on a packed sequence where there are lengths; torch packs no empty ones."""
+    """The module, or one layer, on a packed sequence where there are lengths, but no empty one."""
     if case.lengths is None:
         return module(x, _state(given))
     lengths = torch.tensor(case.lengths)

@@ -17,6 +17,8 @@ from parity.__main__ import main
 from parity.cases import Case, table
 from parity.compare import Block
 from parity.mistakes import MISTAKES
+from parity.rows import DOCUMENTS
+from parity.systems import Compared
 from parity.verify import Result
 
 
@@ -207,6 +209,61 @@ def test_check_finds_a_disagreement(capsys, model, wrong_cell):
     assert "FAIL encoder/gru_cell-3-4" in out
     assert "h_n, batch row " in out
     assert "1 configuration, 1 comparison: 0 agree, 1 disagree" in out.splitlines()[-1]
+
+
+def test_documents(capsys, tmp_path):
+    path = tmp_path / "report.json"
+    assert main(["documents", "0.7", "0.1", "--json", str(path)]) == 0
+    *lines, versions, last = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("0.")]
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows] == [
+        ("0.1", "SimpleRNNCell", "1", "agrees"), ("0.7", "TextPreprocessor", "1", "agrees"),
+    ]  # fmt: skip
+    assert f"jax {jax.__version__}" in versions
+    assert versions.endswith("truth torch in float64")
+    assert last.startswith(
+        "2 rows, 2 cases, 4 comparisons: of the rows 2 agree, 0 disagree, 0 missing, "
+        "2 of 2 known mistakes are seen ("
+    )
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert written["versions"]["truth"] == "torch in float64"
+    results = written["results"]
+    assert [(r["row"], r["name"]) for r in results if r["mistake"] is None] == [
+        *[("0.1", "a step")] * 2, *[("0.7", "vocabulary, encoding, padding")] * 2,
+    ]  # fmt: skip
+    assert {r["mistake"] for r in results} == {
+        None, "one of two biases dropped", "returned in float32",
+    }  # fmt: skip
+    for r in results:
+        assert (r["failed"], bool(r["wrong"]), r["unjudged"]) == (False, bool(r["mistake"]), [])
+        assert r["output"]["tensor"] in ("h_n", "ids", "nothing")
+        assert (r["gradient"] is None) == (r["row"] == "0.7")
+
+
+def test_documents_of_no_such_row(capsys):
+    assert refused(capsys, "documents", "0.1", "5.1") == (
+        f"there is no row 5.1; the rows are {', '.join(DOCUMENTS)}"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_documents_fit_the_terminal(width):
+    results = [Compared(row, "a case", "float64", BLOCK, BLOCK, [], [], 0.5) for row in DOCUMENTS]
+    out = io.StringIO()
+    report.show_documents(Console(file=out, width=width), list(DOCUMENTS), results)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("2.0e-07 1.0e-07  2.0e-07 1.0e-07" in line for line in lines) == len(DOCUMENTS)
+    words = {word for line in lines for word in line.split()}
+    assert {word for name in DOCUMENTS.values() for word in name.split()} <= words
+
+
+def test_help_mentions_the_other_commands(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["--help"])
+    assert exit.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "python -m parity check --help, … documents --help" in out
 
 
 def test_check_declines(capsys, tmp_path, model):

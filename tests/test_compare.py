@@ -8,7 +8,7 @@ import pytest
 
 from jaxrnn import Structure
 from parity.cases import Case
-from parity.compare import compare
+from parity.compare import Cut, compare
 from parity.tensors import DTYPES, beyond, cut, draw, output_shapes, perturb
 
 
@@ -220,6 +220,15 @@ def test_all_zeros_are_judged_in_absolute_terms():
     runs = [zero, {name: value + EPS for name, value in zero.items()}]
     assert judge(zero, {name: value + 3 * EPS for name, value in zero.items()}, runs).wrong == []
     assert judge(zero, {name: value + 10 * EPS for name, value in zero.items()}, runs).wrong
+
+
+def test_whole_numbers_are_the_same_or_wrong():
+    ids = {"ids": np.array([2**40, 3])}
+    label = lambda name: Cut(0, [""])
+    judge = lambda found: compare(ids, [ids], {"ids": np.array(found)}, label, EPS)
+    assert judge([2**40, 3]).wrong == []
+    told = f"ids: {2**40 + 1} where torch has {2**40}, at [0]"
+    assert judge([2**40 + 1, 3]).wrong == [told]
 
 
 def test_nothing_to_compare():

@@ -1,0 +1,282 @@
+"""The texts' systems: each has its row, each row agrees, each known mistake in one is seen."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from torch import nn
+
+import parity.__main__
+import parity.run
+from jaxrnn import optim
+from parity import rows
+from parity.document_mistakes import (
+    MISTAKES,
+    fed_back,
+    given,
+    halves_swapped,
+    instead,
+    optimizer,
+    pool,
+    recipe,
+    returned,
+    softmax,
+    variance,
+    with_params,
+)
+from parity.rows import DOCUMENTS
+from parity.run import document_jobs, run_document
+from parity.systems import System, _draw, _run_torch, verify_system
+
+
+SYSTEMS = {(system.row, system.name): system for system in rows.systems()}
+TRAININGS = {at: system for at, system in SYSTEMS.items() if "loss" in system.outputs}
+# The number of systems that each of the five texts describes.
+TEXTS = {0: 12, 1: 13, 2: 4, 3: 4, 4: 2}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the command's workers: small tensors, and other tests beside them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(at, **inputs):
+    """torch's outputs, on other inputs if there are any."""
+    system = SYSTEMS[at]._replace(inputs=SYSTEMS[at].inputs | inputs)
+    data = _draw(system, "float64", None)
+    return _run_torch(system._replace(differentiate=False), data, "cpu")
+
+
+def test_rows_are_the_documents():
+    assert list(DOCUMENTS) == [f"{k}.{i + 1}" for k, count in TEXTS.items() for i in range(count)]
+    assert list(dict.fromkeys(row for row, _ in SYSTEMS)) == list(DOCUMENTS)
+
+
+def test_names_are_unique():
+    assert len(SYSTEMS) == len(rows.systems())
+
+
+# Where nothing but gradients is wrong: exactly the tensors that the mistake reaches.
+LAYER = {f"grad {kind}_{end}_l0" for kind in ("weight", "bias") for end in ("ih", "hh")}
+REACHED = {
+    "a gradient for the padding's embedding": {"grad embedding.weight"},
+    "encoder without a gradient from attention": {"grad values"},
+    "gradient cut between chunks": LAYER | {"grad x"},
+    "gradient not cut between chunks": LAYER | {"grad x"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", DOCUMENTS)
+def test_row(row):
+    """Cases agree, and what is planted in them is seen, as something that is wrong in them."""
+    results = [result for job in document_jobs([row]) for result in run_document(job)]
+    cases = [result for result in results if result.mistake is None]
+    wanted = [(name, d) for (r, name), s in SYSTEMS.items() if r == row for d in s.dtypes]
+    assert sorted((case.name, case.dtype) for case in cases) == sorted(wanted)
+    assert [line for case in cases for line in case.wrong + case.unjudged] == []
+    planted = {result.mistake for result in results} - {None}
+    assert planted == {name for name, mistake in MISTAKES.items() if mistake.row == row}
+    assert [r.mistake for r in results if r.mistake and not r.wrong] == []
+    assert [r.mistake for r in results if r.mistake and r.unjudged] == []
+    for result in results:
+        if result.mistake in REACHED:
+            assert {line.replace(":", ",").split(",")[0] for line in result.wrong} == (
+                REACHED[result.mistake]
+            )
+
+
+# What carries the mistakes, carrying none, is right.
+CONTROLS = {
+    "inputs": ("1.3", "trained", given(head=lambda x, head: ~~head)),
+    "results": ("1.12", "2 layers", returned(lambda result: result)),
+    "layer norm": ("1.12", "2 layers", variance(ddof=0)),
+    "pooling": ("0.6", "as meant: both final states",
+                pool(lambda y, h: jnp.concatenate([h[-2], h[-1]], axis=1))),
+    "softmax": ("1.7", "additive, padded", softmax(lambda right, *inputs: right(*inputs))),
+    "score": ("1.7", "additive", with_params(lambda p: halves_swapped(halves_swapped(p)))),
+    "loop": ("1.6", "Seq2Seq, coins mixed", fed_back(
+        lambda logits, t, target, coin: jnp.where(coin, target[:, t], logits.argmax(1)))),
+    "optimiser": ("3.3", "MSE with Adam", optimizer("Adam", optax.adam)),
+    "recipe": ("3.3", "MSE with SGD",
+               recipe(our_loss=lambda x, y: jnp.square(x - y).mean())),
+    "clipping": ("0.9", "clipped at 5", instead(optim, "clip_grad_norm",
+                                                lambda right, max_norm: right(max_norm))),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("row", "name", "unharmed"), CONTROLS.values(), ids=CONTROLS)
+def test_without_a_mistake_nothing_is_wrong(row, name, unharmed):
+    system = SYSTEMS[row, name]
+    assert verify_system(system, "float64", unharmed(system.jax)).wrong == []
+
+
+def test_there_are_enough_mistakes():
+    assert len(MISTAKES) >= 16
+    assert {(mistake.row, mistake.system) for mistake in MISTAKES.values()} <= SYSTEMS.keys()
+
+
+@pytest.mark.parametrize("at", SYSTEMS, ids=" ".join)
+def test_every_input_matters(at):
+    """Gradients show that of floating ones, where there are any."""
+    plain = run(at)
+    for name, a in SYSTEMS[at].inputs.items():
+        other = ~a if a.dtype == bool else a[::-1].copy()
+        assert (other != a).any()
+        if name == "lengths":
+            other = np.maximum(a - 1, 1)
+        changed = run(at, **{name: other})
+        assert any((changed[out] != plain[out]).any() for out in plain), name
+
+
+# What the texts say of their systems, in torch; that jaxrnn does the same is what the rows say.
+
+
+def test_text_classification_learns_by_heart():
+    """From about 0.68 to about 0.02, on random data and torch's own initial weights."""
+    loss = run(("2.4", "10 epochs"))["loss"]
+    assert 0.6 < loss[0] < 0.85
+    assert (np.diff(loss) < 0).all()
+    assert 0.005 < loss[-1] < 0.1
+
+
+def test_the_plateau_cuts_the_rate():
+    lr = run(("0.10", "shuffled, dropout, plateau"))["lr"]
+    assert list(np.unique(lr)) == [0.0005, 0.001]
+    assert (np.diff(lr) <= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("at", "most"), [(("0.9", "clipped at 5"), 5), (("1.13", "the training loop, 2 epochs"), 1)]
+)
+def test_clipping_acts(at, most):
+    assert SYSTEMS[at].jax.args[0].max_norm == most
+    assert (run(at)["grad_norm"] > most).any()
+
+
+def test_argmax_is_fed_back():
+    at = ("1.6", "Seq2Seq, argmax fed back")
+    free, forced = (run(at, coins=np.full(5, coin))["logits"] for coin in (False, True))
+    assert (free == run(at)["logits"]).all()
+    assert (free[:, :2] == forced[:, :2]).all()
+    assert (free[:, 2:] != forced[:, 2:]).any(axis=(0, 2)).all()
+
+
+@pytest.mark.parametrize("at", [at for at, s in SYSTEMS.items() if {"masks", "head"} & {*s.inputs}])
+def test_masks_drop(at):
+    masks = {name: SYSTEMS[at].inputs[name] for name in {"masks", "head"} & {*SYSTEMS[at].inputs}}
+    for name, mask in masks.items():
+        assert 0 < mask.mean() < 1
+        kept, plain = run(at, **{name: np.ones_like(mask)}), run(at)
+        assert any((kept[out] != plain[out]).any() for out in plain)
+
+
+def test_masks_of_a_training_are_drawn_anew():
+    for _, system in TRAININGS.items():
+        for name in {"masks", "layers", "head"} & {*system.inputs}:
+            every = system.inputs[name].reshape(-1, *system.inputs[name].shape[2:])
+            assert len({mask.tobytes() for mask in every}) == len(every)
+
+
+def test_padding_is_there():
+    """Systems of ids have some, and each of its lengths is another one."""
+    for system in (SYSTEMS[at] for at in SYSTEMS if "lengths" in SYSTEMS[at].inputs):
+        lengths = system.inputs["lengths"]
+        assert len({*lengths}) == len(lengths)
+        assert list(lengths) not in (sorted(lengths), sorted(lengths)[::-1])
+
+
+# What would have to be found wrong, is.
+
+SYSTEM = System("0.1", "scaled", nn.Linear(3, 2), {"x": np.ones((4, 3))}, None, ["y"],
+                lambda module, x: module(x))  # fmt: skip
+
+
+def linear(params, x):
+    return x @ params["weight"].T + params["bias"]
+
+
+def wrong(function, **changes):
+    result = verify_system(SYSTEM._replace(**changes), "float64", function)
+    assert result.passed == (not result.wrong)
+    return result.wrong
+
+
+def test_nothing_wrong():
+    assert wrong(linear) == []
+
+
+def test_outputs_missing_swapped_and_too_many():
+    two = {"outputs": ["y", "z"], "torch": lambda module, x: (module(x), 2 * module(x))}
+    both = lambda params, x: (linear(params, x), 2 * linear(params, x))
+    assert wrong(both, **two) == []
+    assert wrong(lambda params, x: both(params, x)[::-1], **two)
+    assert "z: missing" in wrong(linear, **two)
+    assert "output 1: unexpected" in wrong(both)
+    assert wrong(lambda params, x: linear(params, x)[None])[0].startswith("y: float64[1, 4, 2]")
+    [first, *_] = wrong(lambda params, x: linear(params, x).astype(jnp.float32))
+    assert first.startswith("y: float32[4, 2], wanted float64")
+
+
+def test_what_has_no_gradient_is_not_compared():
+    deaf = {"torch": lambda module, x: module(0 * x)}
+    told = lambda name: f"grad {name}: torch itself has no gradient for it"
+    assert wrong(lambda params, x: linear(params, 0 * x), **deaf) == [told("weight"), told("x")]
+    assert wrong(lambda params, x: linear(params, 0 * x), **deaf, idle=["weight", "x"]) == []
+
+
+def test_a_training_that_moves_nothing():
+    names = {"outputs": ["final weight", "final bias"], "differentiate": False}
+    idle = {"torch": lambda module, x: [module.weight, module.bias + 1]}
+    told = wrong(lambda params, x: [params["weight"], params["bias"] + 1], **names, **idle)
+    assert told == ["final weight: torch itself has no gradient for it"]
+
+
+def test_whole_numbers_have_to_be_the_same():
+    """However large they are."""
+    host = {"torch": lambda module, x: torch.tensor(2**60), "differentiate": False}
+    assert wrong(lambda params, x: jnp.asarray(2**60), **host) == []
+    assert wrong(lambda params, x: jnp.asarray(2**60 + 1), **host)
+
+
+def report_of(monkeypatch, capsys, change):
+    """The command's exit status and words, of two rows whose systems are changed."""
+    right = [SYSTEMS["0.7", "vocabulary, encoding, padding"], SYSTEMS["0.1", "a step"]]
+    found = change([system._replace(dtypes=["float64"]) for system in right])
+    monkeypatch.setattr(parity.run, "_systems", lambda: found)  # too few for other processes
+    monkeypatch.setenv("COLUMNS", "100")
+    status = parity.__main__.main(["documents", "0.1", "0.7"])
+    return status, capsys.readouterr().out
+
+
+def test_a_missing_row(monkeypatch, capsys):
+    status, out = report_of(monkeypatch, capsys, lambda systems: systems[:1])
+    assert status == 1
+    assert "MISSING" in next(line for line in out.splitlines() if "SimpleRNNCell" in line)
+    assert "of the rows 1 agree, 0 disagree, 1 missing (" in out
+
+
+def test_a_row_that_disagrees(monkeypatch, capsys):
+    off = lambda params, x, h: SYSTEMS["0.1", "a step"].jax(params, x, h) * (1 + 1e-9)
+    change = lambda systems: [systems[0], systems[1]._replace(jax=off)]
+    status, out = report_of(monkeypatch, capsys, change)
+    assert status == 1
+    assert "DISAGREES" in next(line for line in out.splitlines() if "SimpleRNNCell" in line)
+    assert "FAIL 0.1 a step [float64]: h_n, batch row " in out
+    # With its control failing, no mistake counts as seen.
+    assert "1 agree, 1 disagree, 0 missing, 0 of 2 known mistakes are seen (" in out
+
+
+def test_a_mistake_that_is_not_seen(monkeypatch, capsys):
+    name = "one of two biases dropped"
+    monkeypatch.setitem(MISTAKES, name, MISTAKES[name]._replace(wrong=lambda right: right))
+    status, out = report_of(monkeypatch, capsys, lambda systems: systems)
+    assert status == 1
+    assert f"FAIL 0.1 a step [float64], planted: {name}: the mistake was not seen" in out
+    assert "2 agree, 0 disagree, 0 missing, 1 of 2 known mistakes are seen (" in out
