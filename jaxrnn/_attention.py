@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from ._nn import linear
+from ._nn import check_parts, linear
 
 
 class Memory(NamedTuple):
@@ -46,8 +46,9 @@ def memory(
             )
         values = jnp.where(valid[..., None], values, jnp.zeros_like(values))
     keys = values
+    _check_score(params)
     if "attn" in params:
-        keys = linear(_split(params["attn"], values.shape[-1])[1], values)
+        keys = linear(_split(params, values.shape[-1])[1], values)
     return Memory(values, keys, valid)
 
 
@@ -67,7 +68,8 @@ def attention(
     ========  ================================  ================================================
     additive  v · tanh(W [q; e] + b)            `attn` with `weight` (A, Q + E) and `bias` (A,);
                                                 `v` with `weight` (1, A)
-    general   q · (W e)                         `attn` with `weight` (Q, E)
+    general   q · (W e + b)                     `attn` with `weight` (Q, E), and `bias` (Q,) if
+                                                there is one
     dot       q · e                             none: `{}`
     ========  ================================  ================================================
 
@@ -90,33 +92,54 @@ def attention(
     >>> attention({}, jnp.zeros((1, 2)), memory({}, values, valid))
     (Array([[1. , 0.5]], dtype=float32), Array([[0.5, 0.5, 0. ]], dtype=float32))
     """
-    query = jnp.asarray(query)
+    _check_score(params)
+    query, own, size = jnp.asarray(query), {}, memory.keys.shape[-1]
     if "v" in params:
-        own = linear(_split(params["attn"], memory.values.shape[-1])[0], query)
-        scores = linear(params["v"], jnp.tanh(own[:, None] + memory.keys))[..., 0]
+        own = _split(params, memory.values.shape[-1])[0]
+        size = own["weight"].shape[-1]
+    if query.shape != (len(memory.values), size):
+        raise ValueError(
+            f"`query` must have the shape {(len(memory.values), size)}, (batch, features), got "
+            f"{query.shape}: a dot score needs a decoder as wide as the encoder's outputs, the "
+            "others have a weight between them"
+        )
+    if own:
+        energy = jnp.tanh(linear(own, query)[:, None] + memory.keys)
+        scores = linear(params["v"], energy)[..., 0]
     else:
-        if query.shape[-1] != memory.keys.shape[-1]:
-            raise ValueError(
-                f"the query has {query.shape[-1]} features, but the keys have "
-                f"{memory.keys.shape[-1]}: a dot score needs a decoder as wide as the encoder's "
-                "outputs, a general score has a weight between them"
-            )
         scores = jnp.einsum("bq,bsq->bs", query, memory.keys)
     weights = _softmax(scores, memory.valid)
     return jnp.einsum("bs,bse->be", weights, memory.values), weights
 
 
-def _split(attn: Mapping[str, Any], values_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """W [q; e] + b as a part of q's, which has the bias, and one of e's."""
+def _check_score(params: Mapping[str, Any]) -> None:
+    if set(params) not in (set(), {"attn"}, {"attn", "v"}):
+        raise ValueError(
+            "the parameters of attention must be `attn` and `v` (additive), `attn` (general) or "
+            f"none (dot), got {', '.join(params)}"
+        )
+
+
+def _split(
+    params: Mapping[str, Any], values_size: int
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Additive: W [q; e] + b as a part of q's, which has the bias, and one of e's.
+
+    General: W e + b is e's alone.
+    """
+    attn = params["attn"]
+    check_parts(attn, "weight", of="attn")
     weight = jnp.asarray(attn["weight"])
     query_size = weight.shape[-1] - values_size
-    if query_size < 0:
+    if query_size < 0 or (query_size and "v" not in params):
         raise ValueError(
-            f"`attn.weight` has shape {weight.shape}, but the encoder's outputs alone have "
-            f"{values_size} features"
+            f"`attn.weight` has shape {weight.shape}, but the encoder's outputs have {values_size} "
+            "features: an additive score, which has `v`, takes the query's beside them, a general "
+            "one takes them alone"
         )
-    own = {**attn, "weight": weight[:, :query_size]}
-    return own, {"weight": weight[:, query_size:]}
+    if "v" not in params:
+        return {}, attn
+    return {**attn, "weight": weight[:, :query_size]}, {"weight": weight[:, query_size:]}
 
 
 def _softmax(scores: Array, valid: Array | None) -> Array:

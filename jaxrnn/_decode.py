@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Integer
 from ._cells import wide
 from ._check import check_positive
 from ._layers import Lengths
+from ._nn import valid_steps
 from ._seq2seq import decoder_step, read, vocabulary_size
 
 
@@ -60,7 +61,7 @@ def greedy(
 
     Source: Sutskever, Vinyals & Le (2014), https://arxiv.org/abs/1409.3215.
     """
-    _check_decoding(params, sos, eos, max_length)
+    sos, eos = _check_decoding(params, sos, eos, max_length)
     state, seen = read(params, source, lengths)
 
     def step(carry: Any, _: None) -> Any:
@@ -88,7 +89,7 @@ def beam_search(
     eos: int,
     max_length: int,
     beam_width: int,
-    length_penalty: float = 0.0,
+    length_penalty: float | Float[Array, ""] = 0.0,
     lengths: Lengths | None = None,
 ) -> Decoded:
     r"""Decodes by keeping the `beam_width` best hypotheses at every step.
@@ -119,13 +120,14 @@ def beam_search(
     Source: Graves (2012), https://arxiv.org/abs/1211.3711; the penalty: Wu et al. (2016),
     https://arxiv.org/abs/1609.08144, equation 14.
     """
-    _check_decoding(params, sos, eos, max_length)
+    sos, eos = _check_decoding(params, sos, eos, max_length)
     check_positive(beam_width=beam_width)
-    if isinstance(length_penalty, Real) and not 0 <= float(length_penalty) < float("inf"):
-        raise ValueError(f"`length_penalty` must not be negative, got {length_penalty}")
+    number = isinstance(length_penalty, Real) and 0 <= float(length_penalty) < float("inf")
+    if not number and not isinstance(length_penalty, jax.Array):
+        raise ValueError(f"`length_penalty` must be a number, 0 or more, got {length_penalty!r}")
     state, seen = read(params, source, lengths)
-    batch, width, words = len(seen.values), beam_width, vocabulary_size(params)
-    rows = jnp.arange(batch)[:, None]
+    batch, width, words = len(seen.values), int(beam_width), vocabulary_size(params)
+    rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
     # Every hypothesis is a row of one large batch, the K of a source next to one another.
     repeat = lambda axis: lambda a: jnp.repeat(a, width, axis)
     state, seen = jax.tree.map(repeat(1), state), jax.tree.map(repeat(0), seen)
@@ -139,7 +141,7 @@ def beam_search(
         # What has ended goes on in one way only, at no cost.
         stay = jnp.where(jnp.arange(words) == eos, 0.0, -jnp.inf).astype(each.dtype)
         log_p = log_p[..., None] + jnp.where(ended[..., None], stay, each)
-        count = count + ~ended
+        count = jnp.where(ended, count, count + 1)
         rank = log_p / _penalty(count, length_penalty, each.dtype)[..., None]
         _, best = jax.lax.top_k(rank.reshape(batch, -1), width)
         parent, word = best // words, (best % words).astype(tokens.dtype)
@@ -158,17 +160,20 @@ def beam_search(
     carry = (0, (tokens, state, jnp.broadcast_to(log_p, (batch, width)), count))
     onward = lambda carry: (carry[0] + 1, step(*carry))
     _, (tokens, _, log_p, count) = jax.lax.while_loop(going, onward, carry)
-    tokens = jnp.where(tokens < 0, eos, tokens)
+    ends = _lengths(tokens, eos)
+    tokens = jnp.where(valid_steps(ends, max_length), tokens, eos)
     scores = log_p / _penalty(count, length_penalty, log_p.dtype)
-    return Decoded(tokens, _lengths(tokens, eos), scores, None)
+    return Decoded(tokens, ends, scores, None)
 
 
-def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> None:
+def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> tuple[int, int]:
+    words = vocabulary_size(params)
     for name, token in (("sos", sos), ("eos", eos)):
-        words = vocabulary_size(params)
-        if not isinstance(token, Integral) or not 0 <= int(token) < words:
+        whole = isinstance(token, Integral) and not isinstance(token, bool)
+        if not whole or not 0 <= int(token) < words:
             raise ValueError(f"`{name}` must be one of the target's {words} tokens, got {token!r}")
     check_positive(max_length=max_length)
+    return int(sos), int(eos)
 
 
 def _wide(a: Array) -> Array:
@@ -180,5 +185,5 @@ def _lengths(tokens: Array, eos: int) -> Array:
     return jnp.where(ended.any(-1), ended.argmax(-1), tokens.shape[-1]).astype(jnp.int32)
 
 
-def _penalty(count: Array, alpha: float, dtype: Any) -> Array:
+def _penalty(count: Array, alpha: ArrayLike, dtype: Any) -> Array:
     return ((5 + count.astype(dtype)) / 6) ** jnp.asarray(alpha, dtype)

@@ -71,13 +71,13 @@ def embedding(
     # Negative ids would count from the end, and those beyond int32 would wrap.
     inside = (ids >= 0) & (ids <= min(len(weight) - 1, jnp.iinfo(ids.dtype).max))
     ids = jnp.where(inside, ids.astype(jnp.int32), len(weight))
-    rows = jnp.take(weight, ids, axis=0, mode="fill")
+    taken = jnp.take(weight, ids, axis=0, mode="fill")
     if padding_idx is None:
-        return rows
+        return taken
     if not -len(weight) <= padding_idx < len(weight):
         raise ValueError(f"`padding_idx` must be one of {len(weight)} ids, got {padding_idx}")
     padding = (ids == padding_idx % len(weight))[..., None]
-    return jnp.where(padding, jax.lax.stop_gradient(rows), rows)
+    return jnp.where(padding, jax.lax.stop_gradient(taken), taken)
 
 
 def layer_norm(
@@ -150,7 +150,7 @@ def dropout(
 
 def recurrent(
     params: Mapping[str, Any],
-    x: Float[Array, "B T I"],
+    x: Float[ArrayLike, "B T I"],
     state: Any = None,
     *,
     nonlinearity: str = "tanh",
@@ -211,18 +211,23 @@ def check_parts(params: Any, *wanted: str, of: str = "") -> None:
     name = f"the model's `{of}`" if of else "`params`"
     if not isinstance(params, Mapping):
         raise TypeError(f"{name} must be a dict of a model's parts, got {type(params).__name__}")
-    if missing := [part for part in wanted if part not in params]:
+    if any(part not in params for part in wanted):
         raise ValueError(
-            f"{name} must have {' and '.join(f'`{part}`' for part in wanted)}, but "
-            f"{' and '.join(f'`{part}`' for part in missing)} is missing, got "
-            f"{', '.join(map(str, params)) or 'none'}: is it the dict of this model, unflattened by "
-            "from_state_dict?"
+            f"{name} must have {' and '.join(f'`{part}`' for part in wanted)}, got "
+            f"{', '.join(map(str, params)) or 'none'}: is it this model's own dict, as "
+            "from_state_dict gives it?"
         )
 
 
-def valid_steps(lengths: Integer[Array, " B"], steps: int) -> Bool[Array, "B T"]:
+def rows(part: Mapping[str, ArrayLike]) -> int:
+    """Ids that an embedding knows, or features that a linear layer puts out."""
+    check_parts(part, "weight")
+    return len(jnp.asarray(part["weight"]))
+
+
+def valid_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "*B T"]:
     """True before each sequence's end."""
-    return jnp.arange(steps, dtype=lengths.dtype) < lengths[:, None]
+    return jnp.arange(steps, dtype=lengths.dtype) < lengths[..., None]
 
 
 def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | None = None) -> Array:

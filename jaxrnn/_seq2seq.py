@@ -14,10 +14,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._attention import Memory, attention, memory
-from ._check import check_key, check_lengths
+from ._check import check_key, check_lengths, check_positive
 from ._init import init_embedding, init_gru, init_linear, init_lstm, init_rnn
 from ._layers import Lengths
-from ._nn import check_ids, embedding, linear, recurrent, recurrent_kind, valid_steps
+from ._nn import (
+    check_ids,
+    check_parts,
+    embedding,
+    linear,
+    recurrent,
+    recurrent_kind,
+    rows,
+    valid_steps,
+)
 from ._params import structure
 
 
@@ -74,6 +83,7 @@ def init_seq2seq(
             f"`attention` must be None, 'additive', 'general' or 'dot', got {attention!r}"
         )
     check_key(key)
+    check_positive(source_size=source_size, target_size=target_size)
     keys = iter(jax.random.split(key, 7))
     size = 2 * hidden_size if bidirectional else hidden_size
     encoder = {
@@ -126,7 +136,8 @@ def encoder(
     >>> outputs.shape, h.shape
     ((1, 3, 10), (1, 1, 10))
     """
-    source = check_ids("source", source, ndim=2)
+    check_parts(params, "embedding")
+    source = check_ids("source", source, rows(params["embedding"]), ndim=2)
     x = embedding(params["embedding"], source)
     outputs, state = recurrent(params, x, lengths=lengths)
     directions = structure(params[recurrent_kind(params)]).num_directions
@@ -162,19 +173,28 @@ def decoder_step(
 
     Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473.
     """
+    check_parts(params, "embedding", "fc")
+    token = check_ids("token", token, rows(params["embedding"]), ndim=1)
     x, weights = embedding(params["embedding"], token), None
     kind = recurrent_kind(params)
     wanted = structure(params[kind]).input_size
     if wanted != x.shape[-1]:
         if memory is None or wanted != x.shape[-1] + memory.values.shape[-1]:
-            values = "no memory" if memory is None else f"{memory.values.shape[-1]} of the memory"
+            other = "there is no `memory`"
+            if memory is not None:
+                other = f"`memory` {memory.values.shape[-1]}"
             raise ValueError(
                 f"the decoder's `{kind}` takes {wanted} features, but the embedding has "
-                f"{x.shape[-1]}, and there is {values}"
+                f"{x.shape[-1]}, and {other}"
             )
         h = state[0] if isinstance(state, tuple) else state
         context, weights = attention(params.get("attention", {}), h[-1], memory)
         x = jnp.concatenate([x, context], axis=-1)
+    elif "attention" in params:
+        raise ValueError(
+            f"the decoder has `attention`, but its `{kind}` takes the {wanted} features of the "
+            "embedding alone, and no context"
+        )
     y, state = recurrent(params, x[:, None], state)
     return linear(params["fc"], y[:, 0]), state, weights
 
@@ -280,4 +300,13 @@ def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
 
 
 def vocabulary_size(params: Params) -> int:
-    return len(params["decoder"]["fc"]["weight"])
+    """Of the target: how many tokens the decoder tells apart."""
+    check_parts(params, "encoder", "decoder")
+    check_parts(params["decoder"], "embedding", "fc", of="decoder")
+    words = rows(params["decoder"]["fc"])
+    if rows(params["decoder"]["embedding"]) < words:
+        raise ValueError(
+            f"the decoder's `fc` gives {words} tokens, but its `embedding` knows "
+            f"{rows(params['decoder']['embedding'])}"
+        )
+    return words

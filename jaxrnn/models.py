@@ -38,7 +38,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 from . import _nn
 from ._attention import Memory, attention, memory
 from ._cells import rnn_cell
-from ._check import check_key, check_lengths
+from ._check import check_dropout, check_key, check_lengths, check_positive
 from ._decode import Decoded, beam_search, greedy
 from ._init import (
     init_embedding,
@@ -52,11 +52,13 @@ from ._init import (
 from ._layers import Lengths, lstm, rnn
 from ._nn import (
     check_ids,
+    check_parts,
     embedding,
     layer_norm,
     linear,
     recurrent,
     recurrent_kind,
+    rows,
     valid_steps,
 )
 from ._params import LSTMState, structure
@@ -145,6 +147,9 @@ def init_sequence_model(
     if init is None:
         raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
     check_key(key)
+    check_positive(output_size=output_size)
+    if vocab_size is not None:
+        check_positive(vocab_size=vocab_size)
     k_embedding, k_layers, k_head = jax.random.split(key, 3)
     params = {}
     if vocab_size is not None:
@@ -202,7 +207,8 @@ def sequence_model(
     >>> logits.shape
     (2, 2)
     """
-    between, before_head = _randomness(key, masks)
+    check_parts(params, "fc")
+    between, before_head = _randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
     options = {"lengths": lengths, "nonlinearity": nonlinearity, "dropout": dropout, **between}
     y, state = _layers(params, inputs, state, **options)
     features = y if pool is None else _nn.pool(pool, y, state, lengths)
@@ -232,6 +238,7 @@ def init_text_classifier(
     ((64, 16), (2, 64))
     """
     check_key(key)
+    check_positive(vocab_size=vocab_size, num_classes=num_classes, fc1_size=fc1_size)
     key, k_head = jax.random.split(key)
     sizes = (embedding_dim, hidden_size, fc1_size)
     options = {"vocab_size": vocab_size, "num_layers": num_layers, "dtype": dtype}
@@ -278,7 +285,8 @@ def text_classifier(
     >>> jnp.allclose(text_classifier(params, short), text_classifier(params, long, lengths=[2]))
     Array(True, dtype=bool)
     """
-    between, before_head = _randomness(key, masks)
+    check_parts(params, "fc1", "fc2")
+    between, before_head = _randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
     y, state = _layers(params, ids, None, lengths=lengths, dropout=dropout, **between)
     features = jax.nn.relu(linear(params["fc1"], _nn.pool("max", y, state, lengths)))
     return linear(params["fc2"], _nn.dropout(features, head_dropout, **before_head))
@@ -336,6 +344,8 @@ def sentiment_classifier(
     >>> sentiment_classifier(params, jnp.array([[5, 3, 0]]), [2]).shape
     (1,)
     """
+    check_parts(params, "fc")
+    check_parts(params["fc"], "1", of="fc")
     params = {**params, "fc": params["fc"]["1"]}
     logits, _ = sequence_model(
         *(params, ids),
@@ -367,9 +377,11 @@ def init_cell_model(
     (4, 4)
     """
     check_key(key)
-    keys = jax.random.split(key, 1 + (num_layers or 1))
+    count = 1 if num_layers is None else num_layers
+    check_positive(hidden_size=hidden_size, output_size=output_size, num_layers=count)
+    keys = jax.random.split(key, 1 + count)
     head = {"fc": init_linear(keys[0], hidden_size, output_size, dtype=dtype)}
-    widths = [input_size] + [hidden_size] * ((num_layers or 1) - 1)
+    widths = [input_size] + [hidden_size] * (count - 1)
     cells = {
         str(i): init_rnn_cell(key, width, hidden_size, dtype=dtype)
         for i, (key, width) in enumerate(zip(keys[1:], widths, strict=True))
@@ -398,11 +410,8 @@ def cell_model(
     >>> cell_model(params, jnp.ones((5, 6, 3))).shape
     (5, 2)
     """
-    cells = params.get("cells", {"0": params["rnn_cell"]} if "rnn_cell" in params else {})
-    if not cells or "fc" not in params:
-        raise ValueError(
-            f"`params` must have `rnn_cell` or `cells`, and `fc`, got {', '.join(params)}"
-        )
+    check_parts(params, "cells" if "cells" in params else "rnn_cell", "fc")
+    cells = params.get("cells", {"0": params.get("rnn_cell")})
     layers = {f"{name}_l{i}": a for i, cell in cells.items() for name, a in cell.items()}
     _, h = rnn(layers, x, nonlinearity=nonlinearity, batch_first=True)
     return linear(params["fc"], h[-1])
@@ -419,6 +428,7 @@ def init_simple_rnn_cell(
     (4, 3)
     """
     check_key(key)
+    check_positive(input_size=input_size, hidden_size=hidden_size)
     k_x, k_h = jax.random.split(key)
     return {
         "W_xh": init_linear(k_x, input_size, hidden_size, dtype=dtype),
@@ -449,6 +459,7 @@ def simple_rnn_cell(
     >>> simple_rnn_cell(params, jnp.ones((5, 3))).shape
     (5, 4)
     """
+    check_parts(params, "W_xh", "W_hh")
     ends = {"W_xh": "_ih", "W_hh": "_hh"}
     cell = {part + ends[name]: a for name in ends for part, a in params[name].items()}
     return rnn_cell(cell, x, h)
@@ -506,6 +517,7 @@ def layer_norm_lstm(
     >>> jnp.abs(y.mean(-1)) < 1e-6
     Array([[ True,  True]], dtype=bool)
     """
+    check_parts(params, "lstm", "layer_norm")
     y, state = lstm(params["lstm"], x, state, batch_first=True, lengths=lengths)
     normal = layer_norm(params["layer_norm"], y)
     if lengths is not None:
@@ -519,7 +531,7 @@ def _layers(
 ) -> tuple[Float[Array, "B T DP"], Any]:
     """Embedding, if there is one, and recurrent layers."""
     if "embedding" in params:
-        ids = check_ids("ids", inputs, ndim=2)
+        ids = check_ids("ids", inputs, rows(params["embedding"]), ndim=2)
         inputs = embedding(params["embedding"], ids, padding_idx=0)
     elif jnp.ndim(inputs) != 3:
         raise ValueError(
@@ -532,10 +544,14 @@ def _layers(
 
 
 def _randomness(
-    key: PRNGKeyArray | None, masks: DropoutMasks | None
+    key: PRNGKeyArray | None, masks: DropoutMasks | None, **rates: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the recurrent layers, and what the head's dropout are to draw from."""
+    for name, rate in rates.items():
+        check_dropout(rate, name)
     if masks is not None:
+        if not isinstance(masks, DropoutMasks):
+            raise TypeError(f"`masks` must be DropoutMasks, got {type(masks).__name__}")
         if key is not None:
             raise ValueError("`masks` come instead of `key`, got both")
         return {"masks": masks.layers}, {"mask": masks.head}
