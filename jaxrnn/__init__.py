@@ -7,8 +7,8 @@ equations), `_scan` (one direction of one layer over time), `_layers` (layers, d
 norm, pooling).
 
 Imported by name: `jaxrnn.models` (whole models; `_attention`, `_seq2seq`, `_decode`), `jaxrnn.text`
-and `jaxrnn.data` (what comes before the network), and, which need optax, `jaxrnn.losses`,
-`jaxrnn.optim` and `jaxrnn.training`.
+and `jaxrnn.data` (what comes before the network), `jaxrnn.search` (of hyper-parameters), and, which
+need optax, `jaxrnn.losses`, `jaxrnn.optim` and `jaxrnn.training`.
 """
 
 from ._cells import gru_cell, lstm_cell, rnn_cell

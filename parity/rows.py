@@ -109,10 +109,8 @@ def _last_steps() -> list[System]:
     """`fc` on `out[:, -1]`."""
     x = {"x": _normal(B, T, I)}
 
-    def last_step(
-        row: str, name: str, kind: str, pool: str = "last_step", **options: Any
-    ) -> System:
-        predict = lambda params, x: models.sequence_model(params, x, pool=pool)[0]
+    def last_step(row: str, name: str, kind: str, **options: Any) -> System:
+        predict = lambda params, x: models.sequence_model(params, x, pool="last_step")[0]
         module = d.LastStep(kind, I, H, O, **options)
         return System(row, name, module, x, predict, ["out"], lambda module, x: module(x)[0])
 
@@ -123,6 +121,8 @@ def _last_steps() -> list[System]:
         masks = models.DropoutMasks(layers=masks)
         return models.sequence_model(params, x, pool="last_step", dropout=0.2, masks=masks)[0]
 
+    both = d.Classifier("lstm", I, H, O, bidirectional=True)
+    final = lambda params, x: models.sequence_model(params, x)[0]
     return [
         System(
             *("0.2", "with a state", d.LastStep("rnn", I, H, O, num_layers=2)),
@@ -138,16 +138,7 @@ def _last_steps() -> list[System]:
         last_step("0.6", "as written: the last step", "lstm", bidirectional=True)._replace(
             idle=["lstm.weight_hh_l0_reverse"]
         ),
-        System(
-            *(
-                "0.6",
-                "as meant: both final states",
-                d.Classifier("lstm", I, H, O, bidirectional=True),
-            ),
-            x,
-            lambda params, x: models.sequence_model(params, x)[0],
-            ["out"],
-        ),
+        System("0.6", "as meant: both final states", both, x, final, ["out"]),
         last_step("1.9", "evaluated", "lstm", num_layers=2),
         System(
             *("1.9", "trained", d.LastStep("lstm", I, H, 1, num_layers=2, dropout=0.2)),

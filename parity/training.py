@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 import jaxrnn
-from jaxrnn import data, losses, models, optim
+from jaxrnn import data, losses, models, optim, search
 from jaxrnn.training import train_step
 
 from . import documents as d
@@ -321,30 +321,36 @@ def _xavier() -> System:
 
 
 def _search() -> list[System]:
-    """A grid over learning rates (in JAX one vmapped program) and hidden sizes, and its winner."""
-    rates, wave = [1e-3, 1e-2, 1e-1], sines(16, 8, np.random.default_rng(3))
+    """A grid and a random search over learning rates and hidden sizes, and their winners."""
+    sizes, wave = ("4", "8"), sines(16, 8, np.random.default_rng(3))
     recipe = Recipe(np.arange(16).reshape(1, 1, -1).repeat(4, 0), **_last_step())
+    rate = lambda rng: 10 ** rng.uniform(-3, -1)
+    searches = {
+        "grid": search.grid(size=sizes, lr=[1e-3, 1e-2, 1e-1]),
+        "random": search.sample(np.random.default_rng(4), 5, size=sizes, lr=rate),
+    }
 
-    def ours(params: Any, x: Any, y: Any) -> Any:
-        def last(rate: Any) -> Any:
-            history, _ = train_jax(recipe._replace(lr=rate), params, x, y)
-            return history[0][-1]
+    def system(name: str, configurations: list[Any]) -> System:
+        def ours(params: Any, x: Any, y: Any) -> Any:
+            def final_loss(size: str, lr: Any) -> Any:
+                return train_jax(recipe._replace(lr=lr), params[size], x, y)[0][0][-1]
 
-        final = jax.vmap(last)(jnp.array(rates))
-        return final, final.argmin()
+            scores = search.search(final_loss, configurations, static=["size"])
+            return scores, scores.argmin()
 
-    def theirs(module: nn.Module, x: Any, y: Any) -> Any:
-        each = [_train_torch(recipe._replace(lr=rate), module, x, y)[0][0][-1] for rate in rates]
-        return torch.stack(each), torch.stack(each).argmin()
+        def theirs(module: Any, x: Any, y: Any) -> Any:
+            scores = torch.stack([
+                _train_torch(recipe._replace(lr=each["lr"]), module[each["size"]], x, y)[0][0][-1]
+                for each in configurations
+            ])  # fmt: skip
+            return scores, scores.argmin()
 
-    names = ["final loss of each rate", "the best"]
-    return [
-        System(
-            *("3.4", f"hidden size {size}", d.LastStep("rnn", 1, size, 1), wave),
-            *(ours, names, theirs),
+        modules = nn.ModuleDict({size: d.LastStep("rnn", 1, int(size), 1) for size in sizes})
+        return System(
+            *("3.4", name, modules, wave, ours, ["final losses", "the best"], theirs),
             differentiate=False,
             dtypes=("float64",),
             steps=len(recipe.batches),
         )
-        for size in (4, 8)
-    ]
+
+    return [system(*each) for each in searches.items()]

@@ -1,0 +1,129 @@
+"""Hyper-parameter search: many trainings at once, where one differs from another in numbers only.
+
+A configuration is a dict of options. `grid` and `sample` make lists of them, `search` evaluates
+them.
+"""
+
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ._check import check_positive
+
+
+Configuration = dict[str, Any]
+
+
+def grid(**values: Sequence[Any]) -> list[Configuration]:
+    """Every combination of some values, the last option varying fastest.
+
+    Args:
+        values: under each option's name, what it may be.
+
+    Raises:
+        ValueError: no option, or one without values.
+
+    Source: `sklearn.model_selection.ParameterGrid`.
+
+    >>> grid(hidden_size=[32, 64], lr=[0.1, 0.01])[1]
+    {'hidden_size': 32, 'lr': 0.01}
+    """
+    if not values or not all(len(each) for each in values.values()):
+        raise ValueError(f"`grid` needs options with at least one value each, got {values}")
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def sample(
+    rng: np.random.Generator,
+    n: int,
+    **values: Sequence[Any] | Callable[[np.random.Generator], Any],
+) -> list[Configuration]:
+    """`n` configurations, every option drawn on its own.
+
+    Args:
+        rng: what they are drawn with.
+        n: how many.
+        values: under each option's name, what it may be, all equally likely, or a function of `rng`
+            that draws it.
+
+    Raises:
+        ValueError: no option, one without values, or an `n` that is not positive.
+
+    Source: Bergstra & Bengio, *Random search for hyper-parameter optimization* (2012).
+
+    >>> rate = lambda rng: 10 ** rng.uniform(-4, -1)
+    >>> found = sample(np.random.default_rng(0), 2, hidden_size=[32, 64], lr=rate)
+    >>> [sorted(each) for each in found]
+    [['hidden_size', 'lr'], ['hidden_size', 'lr']]
+    """
+    if not values or not all(callable(each) or len(each) for each in values.values()):
+        raise ValueError(f"`sample` needs options with at least one value each, got {values}")
+    check_positive(n=n)
+    one = lambda each: each(rng) if callable(each) else each[rng.integers(len(each))]
+    return [{name: one(each) for name, each in values.items()} for _ in range(n)]
+
+
+def search(
+    evaluate: Callable[..., Array],
+    configurations: Sequence[Mapping[str, Any]],
+    *,
+    static: Collection[str] = (),
+) -> np.ndarray:
+    """Evaluates all configurations; those that differ in numbers only, in one vmapped program.
+
+    The loop that this replaces::
+
+        for i, configuration in enumerate(configurations):
+            scores[i] = evaluate(**configuration)
+
+    Args:
+        evaluate: takes a configuration's options as keywords and returns a scalar, such as the loss
+            after a training; anything that can be traced.
+        configurations: dicts with the same options.
+        static: the options that are no numbers or that decide shapes, such as `"hidden_size"`. For
+            each combination of theirs there is one compiled program; the others are traced.
+
+    Returns:
+        The scores, in the order of the configurations: the best is at ``scores.argmin()``, unless
+        some are NaN: then at ``np.nanargmin(scores)``.
+
+    Raises:
+        ValueError: no configurations, options that are not the same in all, or a `static` one that
+            there is not.
+
+    Source: that of `grid` and `sample`.
+
+    >>> scores = search(lambda lr, power: (lr - 2.0) ** power, grid(power=[2, 4], lr=[1.0, 4.0]),
+    ...                 static=["power"])
+    >>> scores
+    array([ 1.,  4.,  1., 16.], dtype=float32)
+    """
+    if not configurations:
+        raise ValueError("`configurations` must hold at least one, got none")
+    names = set(configurations[0])
+    for i, each in enumerate(configurations):
+        if set(each) != names:
+            raise ValueError(
+                f"`configurations` must have the same options, got {sorted(each)} at {i} after "
+                f"{sorted(names)}"
+            )
+    if unknown := set(static) - names:
+        raise ValueError(f"`static` names {unknown.pop()!r}, but the options are {sorted(names)}")
+    groups: dict[Any, list[int]] = {}
+    for i, each in enumerate(configurations):
+        groups.setdefault(tuple((name, each[name]) for name in static), []).append(i)
+    scores: dict[int, Any] = {}
+    for fixed, members in groups.items():
+        traced = {
+            name: jnp.array([configurations[i][name] for i in members])
+            for name in names - set(static)
+        }
+        one = lambda options, fixed=fixed: evaluate(**dict(fixed), **options)
+        found = jax.jit(jax.vmap(one, axis_size=len(members)))(traced)
+        scores |= dict(zip(members, np.asarray(found), strict=True))
+    return np.array([scores[i] for i in range(len(configurations))])
