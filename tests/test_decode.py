@@ -35,26 +35,26 @@ SOURCE = np.random.default_rng(0).integers(0, 9, (4, 6))
 MODELS = [
     ("rnn", None, False, 1),
     ("rnn", "dot", True, 4),
-    ("lstm", None, True, 1),
     ("lstm", "additive", True, 5),
     ("gru", None, False, 2),
     ("gru", "general", False, 0),
 ]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: f"{model[0]} {model[1]}")
-LSTM, SEEDS = MODELS[3], (0, 5, 6)
+LSTM, SEEDS = MODELS[2], (0, 5, 6)
 several_seeds = pytest.mark.parametrize("seed", SEEDS)
 TRACES = []
 
 
+@functools.cache
 def draw(model, seed=None, dtype=float):
     """Random parameters, larger than `init_seq2seq`'s: hypotheses are to differ in score."""
     kind, attention, bidirectional, usual = model
     options = {"kind": kind, "attention": attention, "bidirectional": bidirectional}
-    params = models.init_seq2seq(jax.random.key(0), 9, WORDS, 3, 4, **options)
+    init = functools.partial(models.init_seq2seq, jax.random.key(0), 9, WORDS, 3, 4, **options)
     rng = np.random.default_rng(usual if seed is None else seed)
     scale = {1: 0.2, 2: 1.5}  # of biases, which favour the same words in every state, and weights
     normal = lambda a: jnp.asarray(scale[a.ndim] * rng.standard_normal(a.shape), dtype)
-    return jax.tree.map(normal, params)
+    return jax.tree.map(normal, jax.eval_shape(init))
 
 
 @functools.cache
@@ -246,10 +246,9 @@ def test_traced_lengths_are_clamped():
 def test_over_parameters():
     draws = [draw(LSTM, seed) for seed in SEEDS[:2]]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *draws)
-    for search in greedily(), beam(2):
-        wanted = [search(params, SOURCE, LENGTHS) for params in draws]
-        found = jax.vmap(search, (0, None, None))(stacked, SOURCE, LENGTHS)
-        assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *wanted))
+    wanted = [beam(2)(params, SOURCE, LENGTHS) for params in draws]
+    found = jax.vmap(beam(2), (0, None, None))(stacked, SOURCE, LENGTHS)
+    assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *wanted))
 
 
 def with_bias(value):

@@ -1,4 +1,4 @@
-"""Search: every configuration once, as one after another, in as few programs as there are shapes."""
+"""Search: every configuration once, as one by one, in as few programs as there are shapes."""
 
 import jax
 import jax.numpy as jnp
