@@ -24,6 +24,7 @@ from ._init import (
     init_lstm_cell,
     init_rnn,
     init_rnn_cell,
+    reinitialise,
 )
 from ._layers import gru, lstm, rnn
 from ._nn import embedding, layer_norm, linear
@@ -58,6 +59,7 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "recurrent_dropout_masks",
+    "reinitialise",
     "rnn",
     "rnn_cell",
     "save",

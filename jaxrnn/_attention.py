@@ -34,6 +34,9 @@ def memory(
         values: the encoder's outputs.
         valid: False where `values` are padding, whatever they hold there.
 
+    Raises:
+        ValueError: parameters that are no score's or whose sizes do not fit, a misshapen `valid`.
+
     Source: that of `attention`.
     """
     values = jnp.asarray(values)
@@ -76,13 +79,14 @@ def attention(
     Args:
         params: as above, under the names of the texts' `Attention` module.
         query: a decoder's hidden state.
-        memory: of `memory(params, encoder_outputs)`.
+        memory: of `memory(params, encoder_outputs)`, with the same `params`.
 
     Returns:
         `(context, weights)`.
 
     Raises:
         ValueError: parameters or a query whose sizes do not fit.
+        TypeError: dtypes that are mixed, or a `memory` that is none.
 
     Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473, for the additive score;
     Luong, Pham & Manning (2015), https://arxiv.org/abs/1508.04025, for the others.
@@ -93,10 +97,20 @@ def attention(
     (Array([[1. , 0.5]], dtype=float32), Array([[0.5, 0.5, 0. ]], dtype=float32))
     """
     _check_score(params)
+    if not isinstance(memory, Memory):
+        raise TypeError(
+            f"`memory` must be a Memory, got {type(memory).__name__}: pass memory(params, "
+            "outputs), of the same parameters"
+        )
     query, own, size = jnp.asarray(query), {}, memory.keys.shape[-1]
     if "v" in params:
         own = _split(params, memory.values.shape[-1])[0]
         size = own["weight"].shape[-1]
+    if query.dtype != memory.values.dtype:
+        raise TypeError(
+            f"`query` is {query.dtype}, but the memory is {memory.values.dtype}: cast one of them; "
+            "nothing is promoted silently"
+        )
     if query.shape != (len(memory.values), size):
         raise ValueError(
             f"`query` must have the shape {(len(memory.values), size)}, (batch, features), got "
@@ -113,10 +127,10 @@ def attention(
 
 
 def _check_score(params: Mapping[str, Any]) -> None:
-    if set(params) not in (set(), {"attn"}, {"attn", "v"}):
+    if not isinstance(params, Mapping) or set(params) not in (set(), {"attn"}, {"attn", "v"}):
         raise ValueError(
             "the parameters of attention must be `attn` and `v` (additive), `attn` (general) or "
-            f"none (dot), got {', '.join(params)}"
+            f"none (dot: an empty dict), got {params if params is None else ', '.join(params)}"
         )
 
 
@@ -128,7 +142,7 @@ def _split(
     General: W e + b is e's alone.
     """
     attn = params["attn"]
-    check_parts(attn, "weight", of="attn")
+    check_parts(attn, "weight", optional=["bias"], of="attn")
     weight = jnp.asarray(attn["weight"])
     query_size = weight.shape[-1] - values_size
     if query_size < 0 or (query_size and "v" not in params):

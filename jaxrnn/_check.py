@@ -146,6 +146,12 @@ def check_positive(**sizes: Any) -> None:
             raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
 
 
+def check_padding_idx(padding_idx: Any, count: int) -> None:
+    whole = isinstance(padding_idx, Integral) and not isinstance(padding_idx, bool)
+    if not whole or not -count <= int(padding_idx) < count:
+        raise ValueError(f"`padding_idx` must be one of {count} ids, got {padding_idx!r}")
+
+
 def time_axis(x: Array, batch_first: bool) -> int:
     """Unbatched input has time first whatever `batch_first` says, as in torch."""
     return 1 if batch_first and x.ndim == 3 else 0

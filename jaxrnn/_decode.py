@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
@@ -112,7 +113,8 @@ def beam_search(
 
     Returns:
         `Decoded(tokens, lengths, scores, None)` with K hypotheses for every source, the best first.
-        Where there are fewer sequences than K, the rest has the score -inf.
+        Where there are fewer sequences than K, the rest has the score -inf and the length 0.
+        There is no derivative in reverse mode; that of a decoded sequence's score is `seq2seq`'s.
 
     Raises:
         ValueError: a token not in the vocabulary, a size that is not positive, a negative penalty.
@@ -122,8 +124,9 @@ def beam_search(
     """
     sos, eos = _check_decoding(params, sos, eos, max_length)
     check_positive(beam_width=beam_width)
-    number = isinstance(length_penalty, Real) and 0 <= float(length_penalty) < float("inf")
-    if not number and not isinstance(length_penalty, jax.Array):
+    scalar = isinstance(length_penalty, Real | jax.Array) and jnp.ndim(length_penalty) == 0
+    traced = isinstance(length_penalty, Tracer)
+    if not scalar or not (traced or 0 <= float(length_penalty) < float("inf")):
         raise ValueError(f"`length_penalty` must be a number, 0 or more, got {length_penalty!r}")
     state, seen = read(params, source, lengths)
     batch, width, words = len(seen.values), int(beam_width), vocabulary_size(params)
@@ -143,11 +146,11 @@ def beam_search(
         log_p = log_p[..., None] + jnp.where(ended[..., None], stay, each)
         count = jnp.where(ended, count, count + 1)
         rank = log_p / _penalty(count, length_penalty, each.dtype)[..., None]
-        _, best = jax.lax.top_k(rank.reshape(batch, -1), width)
+        _, best = jax.lax.top_k(rank.reshape(batch, width * words), width)
         parent, word = best // words, (best % words).astype(tokens.dtype)
         tokens = tokens[rows, parent].at[:, :, t].set(word)
         state = jax.tree.map(lambda a: a[:, (rows * width + parent).reshape(-1)], state)
-        return tokens, state, log_p.reshape(batch, -1)[rows, best], count[rows, parent]
+        return tokens, state, log_p.reshape(batch, width * words)[rows, best], count[rows, parent]
 
     def going(carry: Any) -> Any:
         t, (tokens, *_) = carry
@@ -160,9 +163,9 @@ def beam_search(
     carry = (0, (tokens, state, jnp.broadcast_to(log_p, (batch, width)), count))
     onward = lambda carry: (carry[0] + 1, step(*carry))
     _, (tokens, _, log_p, count) = jax.lax.while_loop(going, onward, carry)
-    ends = _lengths(tokens, eos)
-    tokens = jnp.where(valid_steps(ends, max_length), tokens, eos)
     scores = log_p / _penalty(count, length_penalty, log_p.dtype)
+    ends = jnp.where(jnp.isneginf(scores), 0, _lengths(tokens, eos))
+    tokens = jnp.where(valid_steps(ends, max_length), tokens, eos)
     return Decoded(tokens, ends, scores, None)
 
 
@@ -171,7 +174,10 @@ def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> tupl
     for name, token in (("sos", sos), ("eos", eos)):
         whole = isinstance(token, Integral) and not isinstance(token, bool)
         if not whole or not 0 <= int(token) < words:
-            raise ValueError(f"`{name}` must be one of the target's {words} tokens, got {token!r}")
+            raise ValueError(
+                f"`{name}` must be one of the target's {words} tokens, got {token!r}: a Python "
+                "integer, static under jit"
+            )
     check_positive(max_length=max_length)
     return int(sos), int(eos)
 

@@ -1,5 +1,6 @@
 """Fresh parameters: torch's default distribution, or initialisers of your choice."""
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, PRNGKeyArray
 
-from ._check import check_key, check_positive
-from ._params import Structure
+from ._check import check_key, check_padding_idx, check_positive
+from ._params import Structure, from_state_dict, to_state_dict
 
 
 def init_lstm(
@@ -232,6 +233,45 @@ def _with_forget_bias(
     }
 
 
+def reinitialise(
+    key: PRNGKeyArray,
+    params: Mapping[str, Any],
+    *,
+    weight_init: Initializer | None = None,
+    bias_init: Initializer | None = None,
+) -> dict[str, Any]:
+    """Every weight of a whole model from one initialiser, every bias from another.
+
+    The loop over `named_parameters()` of many torch scripts, for Xavier's distribution and zeros.
+
+    Args:
+        key: a `jax.random` key.
+        params: a model's parameters; what is called `weight…` and `bias…` is drawn anew, in its
+            shape and dtype.
+        weight_init: such as `jax.nn.initializers.glorot_uniform()`; None leaves weights as they
+            are. It sees the stacked matrix of all gates, as in torch, and embeddings too.
+        bias_init: such as `jax.nn.initializers.zeros`; None leaves biases as they are.
+
+    Raises:
+        TypeError: `key` is no key, or `params` no dict.
+
+    Source: https://docs.pytorch.org/docs/stable/nn.init.html
+
+    >>> zeros = reinitialise(jax.random.key(0), init_gru(jax.random.key(0), 1, 1),
+    ...                      bias_init=jax.nn.initializers.zeros)
+    >>> zeros["bias_ih_l0"]
+    Array([0., 0., 0.], dtype=float32)
+    """
+    check_key(key)
+    flat = to_state_dict(params)
+    inits = {"weight": weight_init, "bias": bias_init}
+    keys = iter(jax.random.split(key, len(flat)))
+    for name, value in flat.items():
+        init = inits.get(name.rpartition(".")[2].partition("_")[0])
+        flat[name] = value if init is None else init(next(keys), value.shape, value.dtype)
+    return from_state_dict(flat)
+
+
 def init_linear(
     key: PRNGKeyArray,
     in_features: int,
@@ -252,12 +292,11 @@ def init_linear(
     check_key(key)
     check_positive(in_features=in_features, out_features=out_features)
     _check_floating(dtype)
-    shapes = {"weight": (out_features, in_features)} | ({"bias": (out_features,)} if bias else {})
+    k_weight, k_bias = jax.random.split(key)
     bound = in_features**-0.5
-    return {
-        name: jax.random.uniform(key, shape, dtype, -bound, bound)
-        for key, (name, shape) in zip(jax.random.split(key), shapes.items(), strict=False)
-    }
+    uniform = lambda key, *shape: jax.random.uniform(key, shape, dtype, -bound, bound)
+    params = {"weight": uniform(k_weight, out_features, in_features)}
+    return params | ({"bias": uniform(k_bias, out_features)} if bias else {})
 
 
 def init_embedding(
@@ -280,6 +319,8 @@ def init_embedding(
     check_key(key)
     check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
     _check_floating(dtype)
+    if padding_idx is not None:
+        check_padding_idx(padding_idx, num_embeddings)
     weight = jax.random.normal(key, (num_embeddings, embedding_dim), dtype)
     return {"weight": weight if padding_idx is None else weight.at[padding_idx].set(0)}
 

@@ -1,6 +1,6 @@
 """What stands around the recurrent layers: embedding, linear, layer_norm, dropout and pooling."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -11,11 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._cells import normalise, wide
-from ._check import check_dropout, check_key, check_lengths
+from ._check import as_array, check_dropout, check_key, check_lengths, check_padding_idx
 from ._dropout import draw, drop
 from ._layers import Lengths, gru, lstm, rnn
+from ._params import structure
 
 
+LAYERS = ("rnn", "lstm", "gru")  # the names under which a model has its recurrent layers
 POOLS = ("last_step", "last_state", "max", "mean")
 
 
@@ -74,8 +76,7 @@ def embedding(
     taken = jnp.take(weight, ids, axis=0, mode="fill")
     if padding_idx is None:
         return taken
-    if not -len(weight) <= padding_idx < len(weight):
-        raise ValueError(f"`padding_idx` must be one of {len(weight)} ids, got {padding_idx}")
+    check_padding_idx(padding_idx, len(weight))
     padding = (ids == padding_idx % len(weight))[..., None]
     return jnp.where(padding, jax.lax.stop_gradient(taken), taken)
 
@@ -135,6 +136,8 @@ def dropout(
     Array([2., 0.], dtype=float32)
     """
     check_dropout(rate)
+    if mask is not None and rate == 0:
+        raise ValueError("`mask` comes with the rate that it was drawn with, got a rate of 0")
     if mask is None:
         if key is None:
             return x
@@ -156,25 +159,27 @@ def recurrent(
     nonlinearity: str = "tanh",
     **options: Any,
 ) -> tuple[Float[Array, "B T DP"], Any]:
-    """Whichever of `rnn`, `lstm` and `gru` a model has under that name, batch first."""
-    kind = recurrent_kind(params)
+    """Whichever layers a model has under `rnn`, `lstm` or `gru`, batch first."""
+    layers = recurrent_layers(params)
+    kind = structure(layers).kind
     if kind == "rnn":
         options["nonlinearity"] = nonlinearity
     elif nonlinearity != "tanh":
         raise ValueError(f"`nonlinearity` is an option of `rnn`, but the model has `{kind}`")
     layer = {"rnn": rnn, "lstm": lstm, "gru": gru}[kind]
-    return layer(params[kind], x, state, batch_first=True, **options)
+    return layer(layers, x, state, batch_first=True, **options)
 
 
-def recurrent_kind(params: Mapping[str, Any]) -> str:
+def recurrent_layers(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Their parameters; of which kind they are, their shapes say: `rnn` is a common name of all."""
     check_parts(params)
-    found = [kind for kind in ("rnn", "lstm", "gru") if kind in params]
+    found = [name for name in LAYERS if name in params]
     if len(found) != 1:
         raise ValueError(
             f"`params` must have one of `rnn`, `lstm` and `gru`, got {', '.join(params) or 'none'}"
             ": is this the model's own dict? A layer under another name must be renamed"
         )
-    return found[0]
+    return params[found[0]]
 
 
 def pool(
@@ -206,22 +211,26 @@ def pool(
     return jnp.take_along_axis(y, best, axis=1)[:, 0]
 
 
-def check_parts(params: Any, *wanted: str, of: str = "") -> None:
-    """That a model, or its part `of`, has the parts that it needs."""
+def check_parts(params: Any, *wanted: str, optional: Collection[str] = (), of: str = "") -> None:
+    """That a model, or its part `of`, is a dict, with the parts wanted, if any, and no others."""
     name = f"the model's `{of}`" if of else "`params`"
     if not isinstance(params, Mapping):
         raise TypeError(f"{name} must be a dict of a model's parts, got {type(params).__name__}")
-    if any(part not in params for part in wanted):
+    missing = any(part not in params for part in wanted)
+    if missing or (wanted and not set(params) <= {*wanted, *optional}):
+        named = [f"`{part}`" for part in wanted]
+        more = "".join(f", `{part}`" for part in optional)
         raise ValueError(
-            f"{name} must have {' and '.join(f'`{part}`' for part in wanted)}, got "
-            f"{', '.join(map(str, params)) or 'none'}: is it this model's own dict, as "
-            "from_state_dict gives it?"
+            f"{name} must have {' and '.join(named)}, got {', '.join(map(str, params)) or 'none'}"
+            + (f" (there may be{more[1:]} besides)" if more else "")
+            + ": pass this model's own dict, as from_state_dict gives it, its parts under these "
+            "names, as in {'fc': params['out']}"
         )
 
 
 def rows(part: Mapping[str, ArrayLike]) -> int:
     """Ids that an embedding knows, or features that a linear layer puts out."""
-    check_parts(part, "weight")
+    check_parts(part, "weight", optional=["bias"])
     return len(jnp.asarray(part["weight"]))
 
 
@@ -233,13 +242,18 @@ def valid_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "*B T"
 def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | None = None) -> Array:
     """Ids as an integer array; their values too, where they and the vocabulary are known."""
     known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ids))
-    ids = np.asarray(ids) if known else jnp.asarray(ids)
+    ids = as_array(name, ids, np.asarray if known else jnp.asarray)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise TypeError(f"`{name}` must be integers, the ids of tokens, got {ids.dtype}")
     if ndim is not None and ids.ndim != ndim:
         axes = {1: "(batch,)", 2: "(batch, time)"}[ndim]
         raise ValueError(f"`{name}` must have the shape {axes}, got {ids.shape}")
-    if known and vocabulary and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+    if (
+        known
+        and vocabulary is not None
+        and ids.size
+        and not 0 <= ids.min() <= ids.max() < vocabulary
+    ):
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise ValueError(
             f"`{name}` must lie in [0, {vocabulary}), the rows of the embedding's `weight`, got "
@@ -250,10 +264,22 @@ def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | No
 
 def _arrays(name: str, params: Mapping[str, Any], ndim: int) -> dict[str, Array]:
     if not isinstance(params, Mapping) or "weight" not in params:
-        came = ", ".join(params) if isinstance(params, Mapping) else type(params).__name__
-        raise ValueError(f"`params` of `{name}` must be a dict with `weight`, got {came}")
+        came = type(params).__name__
+        if isinstance(params, Mapping):
+            came = f"one with {', '.join(map(repr, params)) or 'nothing'}"
+        raise ValueError(
+            f"`params` of `{name}` must be a dict with `weight`, got {came}: of a Sequential, pass "
+            "the part, such as params['1']"
+        )
+    if unknown := set(params) - {"weight", "bias"}:
+        raise ValueError(f"`params` of `{name}` have the unexpected key {unknown.pop()!r}")
     arrays = {name: jnp.asarray(value) for name, value in params.items()}
     weight, bias = arrays["weight"], arrays.get("bias")
+    if bias is not None and bias.dtype != weight.dtype:
+        raise TypeError(
+            f"`bias` of `{name}` is {bias.dtype}, but `weight` is {weight.dtype}: cast one of "
+            "them; nothing is promoted silently"
+        )
     if weight.ndim != ndim or (bias is not None and bias.shape != weight.shape[:1]):
         shapes = {name: array.shape for name, array in arrays.items()}
         raise ValueError(f"`params` of `{name}` are misshapen: {shapes}")

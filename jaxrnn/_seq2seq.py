@@ -18,12 +18,13 @@ from ._check import check_key, check_lengths, check_positive
 from ._init import init_embedding, init_gru, init_linear, init_lstm, init_rnn
 from ._layers import Lengths
 from ._nn import (
+    LAYERS,
     check_ids,
     check_parts,
     embedding,
     linear,
     recurrent,
-    recurrent_kind,
+    recurrent_layers,
     rows,
     valid_steps,
 )
@@ -136,11 +137,11 @@ def encoder(
     >>> outputs.shape, h.shape
     ((1, 3, 10), (1, 1, 10))
     """
-    check_parts(params, "embedding")
+    check_parts(params, "embedding", optional=LAYERS)
     source = check_ids("source", source, rows(params["embedding"]), ndim=2)
     x = embedding(params["embedding"], source)
     outputs, state = recurrent(params, x, lengths=lengths)
-    directions = structure(params[recurrent_kind(params)]).num_directions
+    directions = structure(recurrent_layers(params)).num_directions
     beside = lambda a: jnp.concatenate([a[d::directions] for d in range(directions)], axis=-1)
     return outputs, jax.tree.map(beside, state)
 
@@ -173,21 +174,22 @@ def decoder_step(
 
     Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473.
     """
-    check_parts(params, "embedding", "fc")
+    check_parts(params, "embedding", "fc", optional=[*LAYERS, "attention"])
     token = check_ids("token", token, rows(params["embedding"]), ndim=1)
     x, weights = embedding(params["embedding"], token), None
-    kind = recurrent_kind(params)
-    wanted = structure(params[kind]).input_size
+    kind, wanted, *_ = structure(recurrent_layers(params))
     if wanted != x.shape[-1]:
-        if memory is None or wanted != x.shape[-1] + memory.values.shape[-1]:
-            other = "there is no `memory`"
-            if memory is not None:
-                other = f"`memory` {memory.values.shape[-1]}"
+        width = memory.values.shape[-1] if isinstance(memory, Memory) else 0
+        if not isinstance(memory, Memory) or wanted != x.shape[-1] + width:
+            other = f"`memory` {width}" if width else "there is no `memory`"
             raise ValueError(
                 f"the decoder's `{kind}` takes {wanted} features, but the embedding has "
-                f"{x.shape[-1]}, and {other}"
+                f"{x.shape[-1]}, and {other}: pass memory(params.get('attention', {{}}), outputs) "
+                "of the encoder's outputs"
             )
-        h = state[0] if isinstance(state, tuple) else state
+        if state is None:
+            raise ValueError("`state` must be the encoder's, because attention asks with it")
+        h = state[0] if isinstance(state, tuple | list) else state
         context, weights = attention(params.get("attention", {}), h[-1], memory)
         x = jnp.concatenate([x, context], axis=-1)
     elif "attention" in params:
@@ -210,6 +212,9 @@ def seq2seq(
     coins: Bool[ArrayLike, " T-1"] | None = None,
 ) -> tuple[Float[Array, "B T V"], Float[Array, "B T S"] | None]:
     """Reads a source and predicts a target: the texts' `Seq2Seq`, with attention or without.
+
+    A loss leaves out step 0: ``cross_entropy(jnp.moveaxis(outputs[:, 1:], -1, 1), target[:, 1:],
+    ignore_index=0)``. An `rnn` is one with tanh.
 
     The loop that this replaces::
 
@@ -280,14 +285,18 @@ def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
         coins = jnp.asarray(coins)
         if key is not None:
             raise ValueError("`coins` come instead of `key`, got both")
-        if coins.dtype != bool or coins.shape != (steps,):
-            raise TypeError(
-                f"`coins` must be boolean of the shape {(steps,)}, one for every step after the "
-                f"first, got {coins.dtype} {coins.shape}"
+        if coins.dtype != bool and coins.size:
+            raise TypeError(f"`coins` must be boolean, True for the true token, got {coins.dtype}")
+        if coins.shape != (steps,):
+            raise ValueError(
+                f"`coins` must have the shape {(steps,)}, one for every step after the first, got "
+                f"{coins.shape}"
             )
         return coins
     if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
-        raise ValueError(f"`teacher_forcing_ratio` must be between 0 and 1, got {ratio!r}")
+        raise ValueError(
+            f"`teacher_forcing_ratio` must be between 0 and 1, got {ratio!r}: a Python number"
+        )
     if key is None:
         if 0 < float(ratio) < 1:
             raise ValueError(
@@ -302,7 +311,8 @@ def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
 def vocabulary_size(params: Params) -> int:
     """Of the target: how many tokens the decoder tells apart."""
     check_parts(params, "encoder", "decoder")
-    check_parts(params["decoder"], "embedding", "fc", of="decoder")
+    decoder = params["decoder"]
+    check_parts(decoder, "embedding", "fc", optional=[*LAYERS, "attention"], of="decoder")
     words = rows(params["decoder"]["fc"])
     if rows(params["decoder"]["embedding"]) < words:
         raise ValueError(

@@ -11,16 +11,20 @@ in torch                                   in jaxrnn, after `from_state_dict`
 `LSTMModel`, `GRUModel`, `LSTMForecaster`
 `BidirectionalRNN` with `out[:, -1]`       `sequence_model(params, x, pool="last_step")`;
                                            `pool="last_state"` is what was probably meant
-`GRUClassifier`: `hidden[-1]`              `sequence_model(params, x)`
-`LSTMClassifier`, `BiLSTMClassifier`,      `sequence_model(params, ids, lengths=lengths,
-`PackedLSTM`                               dropout=0.3, head_dropout=0.5, key=key)`
+`LSTMForecaster` in training               likewise, and `dropout=0.2, key=key`
+`GRUClassifier`: `hidden[-1]`              `sequence_model(params, x, dropout=0.3, key=key)`
+`LSTMClassifier`, `BiLSTMClassifier`       `sequence_model(params, ids, dropout=0.3,
+                                           head_dropout=0.5, key=key)`; with `lengths=lengths`
+                                           padding takes no part, as was probably meant
+`PackedLSTM`                               `sequence_model(params, ids, lengths=lengths)`
 `TextClassificationRNN`                    `text_classifier(params, ids, lengths=lengths, key=key)`
 `SentimentLSTM`                            `sentiment_classifier(params, ids, lengths, key=key)`
 `RNNWithCell`, `MultiLayerRNNCell`         `cell_model(params, x)`
 `SimpleRNNCell`                            `simple_rnn_cell(params, x, h)`
 `LSTMWithLayerNorm`                        `layer_norm_lstm(params, x)`
 `Encoder`, `Decoder`, `AttentionDecoder`   `encoder`, `decoder_step`
-`Seq2Seq`, `Attention`                     `seq2seq`, `attention`
+`Seq2Seq`, `Attention`                     `seq2seq`, `memory` and `attention`; then `greedy`,
+                                           `beam_search`
 =========================================  =======================================================
 
 Without a `key` there is no dropout, which is torch's `eval()`. With `lengths`, padding takes no
@@ -57,7 +61,7 @@ from ._nn import (
     layer_norm,
     linear,
     recurrent,
-    recurrent_kind,
+    recurrent_layers,
     rows,
     valid_steps,
 )
@@ -169,6 +173,7 @@ def sequence_model(
     *,
     pool: str | None = "last_state",
     lengths: Lengths | None = None,
+    padding_idx: int | None = 0,
     nonlinearity: str = "tanh",
     dropout: float = 0.0,
     head_dropout: float = 0.0,
@@ -178,15 +183,19 @@ def sequence_model(
     """Recurrent layers over a sequence, then a linear layer: most models of the texts.
 
     Args:
-        params: `rnn`, `lstm` or `gru`; `fc`; and `embedding`, if the inputs are ids.
-        inputs: (B, T, I) features, or (B, T) ids, of which 0 is padding: its embedding gets no
-            gradient.
+        params: layers of any kind under `rnn`, `lstm` or `gru`; `fc`; and `embedding`, if the
+            inputs are ids. Parts that torch has under other names are renamed so, as in
+            ``{"lstm": params["encoder"], "fc": params["out"]}``.
+        inputs: (B, T, I) features, or (B, T) ids.
         state: the initial state of the recurrent layers; zeros by default.
         pool: what of the sequence the head sees: `"last_state"`, the last layer's final h of every
             direction; `"last_step"`, the output at the last step, of which the backward half has
             seen that step only; `"max"` or `"mean"` over time; None for an output at every step.
-        lengths: (B,) how many steps of each sequence are valid. Padding takes part in nothing.
-        nonlinearity: of an `rnn`.
+        lengths: (B,) how many steps of each sequence are valid. Padding takes part in nothing, and
+            without pooling the output there is 0.
+        padding_idx: the id whose embedding gets no gradient, that of `nn.Embedding` in torch; None
+            where that has none.
+        nonlinearity: of an RNN.
         dropout: between recurrent layers.
         head_dropout: before `fc`.
         key: from which both dropouts are drawn; without it and `masks` there is none.
@@ -207,12 +216,16 @@ def sequence_model(
     >>> logits.shape
     (2, 2)
     """
-    check_parts(params, "fc")
+    check_parts(params, "fc", optional=["embedding", *_nn.LAYERS])
     between, before_head = _randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
-    options = {"lengths": lengths, "nonlinearity": nonlinearity, "dropout": dropout, **between}
-    y, state = _layers(params, inputs, state, **options)
+    options = {"lengths": lengths, "padding_idx": padding_idx, "nonlinearity": nonlinearity}
+    y, state = _layers(params, inputs, state, dropout=dropout, **options, **between)
     features = y if pool is None else _nn.pool(pool, y, state, lengths)
-    return linear(params["fc"], _nn.dropout(features, head_dropout, **before_head)), state
+    out = linear(params["fc"], _nn.dropout(features, head_dropout, **before_head))
+    if pool is None and lengths is not None:
+        valid = valid_steps(check_lengths(lengths, y, True), y.shape[1])
+        out = jnp.where(valid[..., None], out, jnp.zeros_like(out))
+    return out, state
 
 
 def init_text_classifier(
@@ -285,7 +298,7 @@ def text_classifier(
     >>> jnp.allclose(text_classifier(params, short), text_classifier(params, long, lengths=[2]))
     Array(True, dtype=bool)
     """
-    check_parts(params, "fc1", "fc2")
+    check_parts(params, "fc1", "fc2", optional=["embedding", *_nn.LAYERS])
     between, before_head = _randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
     y, state = _layers(params, ids, None, lengths=lengths, dropout=dropout, **between)
     features = jax.nn.relu(linear(params["fc1"], _nn.pool("max", y, state, lengths)))
@@ -344,7 +357,7 @@ def sentiment_classifier(
     >>> sentiment_classifier(params, jnp.array([[5, 3, 0]]), [2]).shape
     (1,)
     """
-    check_parts(params, "fc")
+    check_parts(params, "fc", optional=["embedding", *_nn.LAYERS])
     check_parts(params["fc"], "1", of="fc")
     params = {**params, "fc": params["fc"]["1"]}
     logits, _ = sequence_model(
@@ -412,6 +425,9 @@ def cell_model(
     """
     check_parts(params, "cells" if "cells" in params else "rnn_cell", "fc")
     cells = params.get("cells", {"0": params.get("rnn_cell")})
+    check_parts(cells, *map(str, range(len(cells))), of="cells")
+    for name, cell in cells.items():
+        structure(cell, "rnn_cell") if isinstance(cell, Mapping) else check_parts(cell, of=name)
     layers = {f"{name}_l{i}": a for i, cell in cells.items() for name, a in cell.items()}
     _, h = rnn(layers, x, nonlinearity=nonlinearity, batch_first=True)
     return linear(params["fc"], h[-1])
@@ -460,6 +476,8 @@ def simple_rnn_cell(
     (5, 4)
     """
     check_parts(params, "W_xh", "W_hh")
+    for name in ("W_xh", "W_hh"):
+        check_parts(params[name], "weight", optional=["bias"], of=name)
     ends = {"W_xh": "_ih", "W_hh": "_hh"}
     cell = {part + ends[name]: a for name in ends for part, a in params[name].items()}
     return rnn_cell(cell, x, h)
@@ -527,19 +545,27 @@ def layer_norm_lstm(
 
 
 def _layers(
-    params: Params, inputs: Any, state: Any, *, dropout: float, **options: Any
+    params: Params,
+    inputs: Any,
+    state: Any,
+    *,
+    dropout: float,
+    padding_idx: int | None = 0,
+    **options: Any,
 ) -> tuple[Float[Array, "B T DP"], Any]:
     """Embedding, if there is one, and recurrent layers."""
     if "embedding" in params:
         ids = check_ids("ids", inputs, rows(params["embedding"]), ndim=2)
-        inputs = embedding(params["embedding"], ids, padding_idx=0)
+        inputs = embedding(params["embedding"], ids, padding_idx=padding_idx)
     elif jnp.ndim(inputs) != 3:
         raise ValueError(
             f"a model without `embedding` takes inputs (batch, time, features), got shape "
             f"{jnp.shape(inputs)}"
         )
-    if structure(params[recurrent_kind(params)]).num_layers == 1:
-        dropout, options["masks"] = 0.0, None  # there is no between
+    if structure(recurrent_layers(params)).num_layers == 1:
+        if options.get("masks") is not None:
+            raise ValueError("`masks.layers` are those between layers, but the model has one only")
+        dropout = 0.0
     return recurrent(params, inputs, state, dropout=dropout, **options)
 
 

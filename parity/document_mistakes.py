@@ -242,7 +242,7 @@ MISTAKES = {
         pool(lambda y, h: y.max(1))),
     "dropout before fc1": Mistake("0.8", "trained", written(dropped_before_fc1)),
     "dropout without its scale": Mistake("1.3", "trained", instead(_nn, "dropout",
-        lambda right, x, rate, mask: right(x, 0.0, mask=mask))),
+        lambda right, x, rate, mask: right(x, 1e-12, mask=mask))),
     "dropout keeps what it should drop": Mistake("1.3", "trained",
         given(head=lambda x, head: ~head)),
     "a gradient for the padding's embedding": Mistake("1.3", "evaluated",

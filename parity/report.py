@@ -77,18 +77,23 @@ def show(console: Console, results: Sequence[Result]) -> None:
 
 def show_documents(console: Console, rows: Sequence[str], results: Sequence[Compared]) -> None:
     """A line for each row of the texts' systems, and every disagreement with its places."""
-    heads = ("id", "system", "cases", "outputs", "gradients", "verdict")
-    narrow: Any = {"box": box.SIMPLE, "padding": (0, 1, 0, 0), "pad_edge": False}
+    heads = ("id", "text", "system", "cases", "outputs", "gradients", "verdict")
+    narrow: Any = {"box": box.SIMPLE, "padding": 0, "pad_edge": False}
     table = Table(*heads, **narrow, show_edge=False)
-    table.columns[1].overflow = "fold"
-    for column in (table.columns[0], *table.columns[2:]):
+    table.columns[2].overflow = "fold"
+    for column in (*table.columns[:2], *table.columns[3:]):
         column.no_wrap = True
-    for column in table.columns[2:5]:
+    for column in table.columns[3:6]:
         column.justify = "right"
     for row in rows:
         found, status = _cases(row, results), row_status(row, results)
         table.add_row(
-            *(row, escape(DOCUMENTS[row]), str(len({result.name for result in found}))),
+            *(
+                row,
+                f"00{row[0]}",
+                escape(DOCUMENTS[row]),
+                str(len({result.name for result in found})),
+            ),
             _nearest([result.output for result in found]),
             _nearest([result.gradient for result in found if result.gradient]),
             *[status],

@@ -209,8 +209,8 @@ def _layers() -> list[System]:
     plain = lambda module, x: module(x)
     x, y = {"x": _normal(B, T, I)}, ["y", "h_n"]
     return [
-        System("1.1", "nn.RNN", nn.RNN(20, 20, 2, batch_first=True), {"x": _normal(32, 100, 20)},
-               layer(jaxrnn.rnn), y, plain),
+        System("1.1", "nn.RNN", nn.RNN(10, 20, 2, batch_first=True), long, layer(jaxrnn.rnn), y,
+               plain),
         System("1.2", "the text's shapes", nn.LSTM(10, 20, 2, batch_first=True), long | states,
                lstm, ["y", "h_n", "c_n"], given),
         System("1.5", "nn.GRU", nn.GRU(10, 20, 2, batch_first=True), long, layer(jaxrnn.gru), y,
@@ -288,7 +288,6 @@ def _seq2seq() -> list[System]:
         score: str | None = None,
         both: bool = False,
         inputs: dict[str, np.ndarray] | None = None,
-        **options: Any,
     ) -> System:
         size = 2 * H if both else H
         module = d.Seq2Seq(
@@ -297,7 +296,7 @@ def _seq2seq() -> list[System]:
         )
         given = {"source": source, "target": target, "coins": coins} | (inputs or {})
         outputs = ["logits", "attention"] if score else ["logits"]
-        return System(row, name, module, given, models.seq2seq, outputs, **options)
+        return System(row, name, module, given, models.seq2seq, outputs)
 
     values, h, c = _normal(B, S, H), _normal(2, B, H), _normal(2, B, H, seed=1)
     state, token = {"h_0": h, "c_0": c}, {"token": _ids(B)}
@@ -318,15 +317,14 @@ def _seq2seq() -> list[System]:
     )[1]
     valid = {"valid": np.arange(S) < long[:, None]}
     decoder = d.Decoder(V, I, H, 2, score="additive", values_size=H)
-    once: dict[str, Any] = {"dtypes": ("float64",)}
     return [
         System("1.6", "Encoder", d.Encoder(9, I, H, 2), {"source": source}, models.encoder,
                ["y", "h_n", "c_n"]),
         System("1.6", "Decoder, a step", d.Decoder(V, I, H, 2), token | state, step, stepped,
                torch_step),
         system("1.6", "Seq2Seq, coins mixed"),
-        system("1.6", "Seq2Seq, argmax fed back", inputs={"coins": np.zeros(T - 1, bool)}, **once),
-        system("1.6", "Seq2Seq, GRU, lengths", "gru", inputs={"lengths": long}, **once),
+        system("1.6", "Seq2Seq, argmax fed back", inputs={"coins": np.zeros(T - 1, bool)}),
+        system("1.6", "Seq2Seq, GRU, lengths", "gru", inputs={"lengths": long}),
         System("1.7", "additive", d.Attention(H, H), query, weights, ["attention"]),
         System("1.7", "additive, padded", d.Attention(H, H), query | valid, padded, ["attention"]),
         System("1.7", "general", d.Attention(H, H, "general"), query, weights, ["attention"]),
@@ -337,8 +335,8 @@ def _seq2seq() -> list[System]:
         system("1.8", "Seq2Seq, coins mixed", score="additive"),
         system("1.8", "Seq2Seq, BiLSTM, lengths", score="additive", both=True,
                inputs={"lengths": long}),
-        system("1.8", "Seq2Seq, BiGRU, general score", "gru", "general", True, **once),
-        system("1.8", "Seq2Seq, RNN, dot score", "rnn", "dot", **once),
+        system("1.8", "Seq2Seq, BiGRU, general score", "gru", "general", True),
+        system("1.8", "Seq2Seq, RNN, dot score", "rnn", "dot"),
     ]  # fmt: skip
 
 

@@ -182,7 +182,6 @@ def _regressions() -> list[System]:
     plateau = {"factor": 0.5, "patience": 5, "threshold": 0.5}
     forecast = noisy_sine(rng)
     x, y = data.windows(forecast[:800], 3)
-    test, truth = data.windows(forecast[800:], 3)
     in_order = np.stack(data.batches(len(x), 32, drop_last=True))[None]
     one_step = {"x": x[:, None], "y": y}
     idle = ["rnn.weight_hh_l0"]  # after a single step from a state of 0
@@ -203,18 +202,37 @@ def _regressions() -> list[System]:
             small | {"masks": masks(0.2)[:2]},
             Recipe(shuffled[:2], **_last_step(dropout=0.2)),
         ),
-        training("4.1", "1 epoch", d.LastStep("rnn", 3, 128, 1), one_step, noisy, idle=idle),
-        _plotted(test[:, None], truth, idle),
+        training(
+            "4.1",
+            "1 epoch of full batches",
+            d.LastStep("rnn", 3, 128, 1),
+            one_step,
+            noisy,
+            idle=idle,
+        ),
+        _plotted(forecast),
     ]
 
 
-def _plotted(test: np.ndarray, truth: np.ndarray, idle: list[str]) -> System:
-    """What the text draws: predictions and truth over the test part, and where that begins."""
-    ours = lambda params, x, y: [models.sequence_model(params, x, pool="last_step")[0][:, 0], y]
-    theirs = lambda module, x, y: [module(x)[0][:, 0], y]
-    inputs, names = {"x": test, "y": truth}, ["predicted", "ground truth"]
-    module = d.LastStep("rnn", 3, 128, 1)
-    return System("4.2", "the two curves", module, inputs, ours, names, theirs, idle=idle)
+def _plotted(series: np.ndarray) -> System:
+    """What the text draws: the test part's truth and predictions, and where that part begins."""
+
+    def ours(params: Any, series: Any) -> Any:
+        x, y = data.windows(series[800:], 3)
+        predicted, _ = models.sequence_model(params, x[:, None], pool="last_step")
+        return predicted[:, 0], y, len(series) - len(y) - 3
+
+    def theirs(module: nn.Module, series: Any) -> Any:
+        test = series[800:]
+        predicted, _ = module(test.unfold(0, 3, 1)[:-1, None])
+        return predicted[:, 0], test[3:], torch.tensor(800)
+
+    names = ["predicted", "ground truth", "forecast start"]
+    return System(
+        *("4.2", "the two curves", d.LastStep("rnn", 3, 128, 1), {"series": series}),
+        *(ours, names, theirs),
+        differentiate=False,
+    )
 
 
 def _classifications() -> list[System]:
@@ -284,20 +302,19 @@ def _ingredients() -> list[System]:
 
 def _xavier() -> System:
     """How far Xavier's uniform distribution reaches, of every weight; and biases, which are 0."""
-    names = ["rnn.weight_ih_l0", "rnn.weight_hh_l0", "fc.weight"]
+    module = d.LastStep("rnn", 3, 5, 2)
+    weights, biases = ([n for n in module.state_dict() if part in n] for part in ("weight", "bias"))
 
     # The same draws from Xavier's distribution and from U(-1, 1): their ratio is the bound.
     def ours(params: Any) -> Any:
-        def draw(initializer: Any) -> list[Any]:
-            inits = {"weight_ih_init": initializer, "weight_hh_init": initializer}
-            key, zeros = jax.random.key(0), jax.nn.initializers.zeros
-            layers = jaxrnn.init_rnn(key, 3, 5, **inits, bias_init=zeros)
-            return [*layers.values(), initializer(key, (2, 5), float)]
+        def draw(weight_init: Any) -> dict[str, Any]:
+            inits = {"weight_init": weight_init, "bias_init": jax.nn.initializers.zeros}
+            return jaxrnn.to_state_dict(jaxrnn.reinitialise(jax.random.key(0), params, **inits))
 
-        *weights, bias_ih, bias_hh, fc = draw(jax.nn.initializers.glorot_uniform())
-        *units, _, _, unit = draw(functools.partial(jax.random.uniform, minval=-1))
-        pairs = zip([*weights, fc], [*units, unit], strict=True)
-        return [abs(a).max() / abs(b).max() for a, b in pairs], bias_ih, bias_hh
+        xavier = draw(jax.nn.initializers.glorot_uniform())
+        unit = draw(functools.partial(jax.random.uniform, minval=-1))
+        reach = [abs(xavier[name]).max() / abs(unit[name]).max() for name in weights]
+        return reach, [xavier[name] for name in biases]
 
     def theirs(module: nn.Module) -> Any:
         params = {name: a.detach().clone() for name, a in module.named_parameters()}
@@ -307,14 +324,11 @@ def _xavier() -> System:
             return initialize(params[name], generator=same).abs().max()
 
         unit = functools.partial(nn.init.uniform_, a=-1)
-        reach = [draw(nn.init.xavier_uniform_, name) / draw(unit, name) for name in names]
-        return reach, [nn.init.zeros_(params[f"rnn.bias_{end}_l0"]) for end in ("ih", "hh")]
+        reach = [draw(nn.init.xavier_uniform_, name) / draw(unit, name) for name in weights]
+        return reach, [nn.init.zeros_(params[name]) for name in biases]
 
     return System(
-        *("0.9", "Xavier's bounds", d.LastStep("rnn", 3, 5, 2), {}),
-        ours,
-        [*names, "bias_ih", "bias_hh"],
-        theirs,
+        *("0.9", "Xavier's bounds", module, {}, ours, [*weights, *biases], theirs),
         differentiate=False,
         dtypes=("float64",),
     )

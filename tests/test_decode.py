@@ -335,6 +335,7 @@ ERRORS = {
         {"length_penalty": -0.5},
     ),
     "penalty-nan": (ValueError, "`length_penalty`...got nan", {"length_penalty": float("nan")}),
+    "penalty-array": (ValueError, "`length_penalty`...got Array", {"length_penalty": jnp.ones(1)}),
     "penalty-word": (ValueError, "`length_penalty`...got 'mean'", {"length_penalty": "mean"}),
     "source-float": (TypeError, "`source` must be integers...float64", {"source": SOURCE / 2}),
     "source-rank": (
@@ -390,6 +391,12 @@ ERRORS = {
         {"params": fewer_rows()},
     ),
 }
+
+
+def test_no_source():
+    found = beam_search(draw(LSTM), SOURCE[:0], **OPTIONS, beam_width=3)
+    assert found.tokens.shape == (0, 3, OPTIONS["max_length"])
+    assert greedy(draw(LSTM), SOURCE[:0], **OPTIONS).scores.shape == (0,)
 
 
 @pytest.mark.usefixtures("bare")

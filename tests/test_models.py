@@ -17,6 +17,7 @@ import pytest
 import torch
 from helpers import assert_close, assert_equal, score
 
+import jaxrnn
 from jaxrnn import (
     _nn,
     _seq2seq,
@@ -288,12 +289,41 @@ def test_pool():
     for lengths in np.array([3, 6, 0, 5, 1]), np.full(BATCH, TIME):
         (y, state), pooled, (unpooled, same) = every_pool(lengths)
         assert_equal(same, state)
-        assert_close(np.asarray(unpooled), np.asarray(y) @ weight.T + bias)
+        valid = np.arange(TIME)[None, :, None] < lengths[:, None, None]
+        assert_close(np.asarray(unpooled), np.where(valid, np.asarray(y) @ weight.T + bias, 0))
         for how, (found, same) in pooled.items():
             features = plain_pool(how, np.asarray(y), np.asarray(state.h), lengths)
             assert_close(np.asarray(found), features @ weight.T + bias)
             assert_equal(same, state)
     assert_close(every_pool()[1:], every_pool(np.full(BATCH, TIME))[1:])
+
+
+def test_layers_under_another_kinds_name():
+    """`self.rnn = nn.LSTM(…)` is common; the shapes say what it is."""
+    lstm_under_rnn = {"rnn": TEXT["lstm"], "fc": {"weight": np.eye(12)}}
+    y, _ = sequence_model(lstm_under_rnn, X, pool=None)
+    assert_close(y, lstm(TEXT["lstm"], X, batch_first=True)[0])
+
+
+def test_gradient_of_the_padding_row():
+    gradient = lambda padding_idx: jax.grad(
+        lambda params: score(sequence_model(params, IDS, padding_idx=padding_idx)[0])
+    )(WORDED)["embedding"]["weight"]
+    whole = gradient(None)
+    assert (whole != 0).any(1).all()
+    for row in 0, 3:
+        assert_equal(gradient(row), whole.at[row].set(0))
+
+
+def test_reinitialise():
+    ones, twos = jax.nn.initializers.ones, jax.nn.initializers.constant(2.0)
+    flat = to_state_dict(jaxrnn.reinitialise(KEY, TEXT, weight_init=ones, bias_init=twos))
+    assert list(flat) == list(to_state_dict(TEXT))
+    assert all((a == (2 if "bias" in name else 1)).all() for name, a in flat.items())
+    normal = jax.nn.initializers.normal()
+    flat = to_state_dict(jaxrnn.reinitialise(KEY, TEXT, weight_init=normal))
+    assert_equal(flat["fc1.bias"], TEXT["fc1"]["bias"])
+    assert len({float(a.ravel()[0]) for name, a in flat.items() if "weight" in name}) == 11
 
 
 def test_maximum_of_ties():
@@ -608,7 +638,7 @@ MASK = np.ones((BATCH, 6), bool)
 # fmt: off
 ERRORS = [
     # parts
-    row("sequence-fc", ValueError, "`params` must have `fc`, got rnn: is it this model's own dict",
+    row("sequence-fc", ValueError, "`params` must have `fc`, got rnn (there may be `embedding`",
         sequence_model, without(FEATURES, "fc"), X),
     row("sequence-none", ValueError, "`params` must have `fc`, got none", sequence_model, {}, X),
     row("sequence-list", TypeError, "`params` must be a dict of a model's parts, got list",
@@ -619,8 +649,28 @@ ERRORS = [
         sequence_model, FEATURES | {"gru": WORDED["gru"]}, X),
     row("sequence-flat", ValueError, "`params` must have `fc`...fc.bias...from_state_dict",
         sequence_model, to_state_dict(FEATURES), X),
-    row("fc-weight", ValueError, "`params` of `linear` must be a dict with `weight`, got bias",
+    row("fc-weight", ValueError, "`linear` must be a dict with `weight`, got one with 'bias'",
         sequence_model, FEATURES | {"fc": {"bias": np.zeros(3)}}, X),
+    row("fc-more", ValueError, "`params` of `linear` have the unexpected key 'biass'",
+        sequence_model, FEATURES | {"fc": FEATURES["fc"] | {"biass": np.zeros(3)}}, X),
+    row("fc-mixed", TypeError, "`bias` of `linear` is float32, but `weight` is float64",
+        sequence_model, FEATURES | {"fc": FEATURES["fc"] | {"bias": np.zeros(3, np.float32)}}, X),
+    row("sequence-more", ValueError, "`params` must have `fc`, got rnn, fc, layer_norm (there may",
+        sequence_model, FEATURES | {"layer_norm": EYE}, X),
+    row("masks-single", ValueError, "`masks.layers` are those between layers, but the model",
+        sequence_model, WORDED, IDS, dropout=0.3, masks=DropoutMasks(layers=MASK)),
+    row("mask-rate", ValueError, "`mask` comes with the rate that it was drawn with, got a rate",
+        sequence_model, FEATURES, X, masks=DropoutMasks(head=MASK)),
+    row("padding-idx", ValueError, "`padding_idx` must be one of 11 ids, got 11",
+        sequence_model, WORDED, IDS, padding_idx=11),
+    row("query-dtype", TypeError, "`query` is float32, but the memory is float64",
+        attention, {}, np.ones((BATCH, 12), np.float32), memory({}, VALUES)),
+    row("memory-type", TypeError, "`memory` must be a Memory, got",
+        attention, {}, np.ones((BATCH, 12)), VALUES),
+    row("decoder-renamed", ValueError, "the model's `decoder` must have `embedding`...attn",
+        seq2seq, DOT | {"decoder": DOT["decoder"] | {"attn": {}}}, IDS, TARGET),
+    row("init-padding", ValueError, "`padding_idx` must be one of 3 ids, got 7",
+        jaxrnn.init_embedding, KEY, 3, 2, padding_idx=7),
     row("embedding-weight", ValueError, "must have `weight`, got none",
         sequence_model, WORDED | {"embedding": {}}, IDS),
     row("text-fc1", ValueError, "`params` must have `fc1` and `fc2`, got embedding, lstm, fc2",
@@ -730,9 +780,9 @@ ERRORS = [
         seq2seq, DOT, IDS, TARGET, teacher_forcing_ratio=True),
     row("ratio-key-type", TypeError, "`key` must be one jax.random key",
         seq2seq, DOT, IDS, TARGET, key=0),
-    row("coins-float", TypeError, "`coins` must be boolean of the shape (3,)...float64 (3,)",
+    row("coins-float", TypeError, "`coins` must be boolean, True for the true token, got float64",
         seq2seq, DOT, IDS, TARGET, coins=np.ones(3)),
-    row("coins-shape", TypeError, "`coins` must be boolean of the shape (3,)...bool (4,)",
+    row("coins-shape", ValueError, "`coins` must have the shape (3,)...got (4,)",
         seq2seq, DOT, IDS, TARGET, coins=np.ones(4, bool)),
     row("coins-key", ValueError, "`coins` come instead of `key`, got both",
         seq2seq, DOT, IDS, TARGET, coins=np.ones(3, bool), key=KEY),
