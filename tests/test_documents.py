@@ -74,10 +74,16 @@ REACHED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("row", DOCUMENTS)
 def test_row(row):
-    """Cases agree, and what is planted in them is seen, as something that is wrong in them."""
-    results = [result for job in document_jobs([row]) for result in run_document(job)]
+    """Cases agree, and what is planted in them is seen, as something that is wrong in them.
+
+    In float32, which the command compares everywhere, only sequence to sequence: for time's sake.
+    """
+    dtypes = ("float64", "float32") if row in ("1.6", "1.8") else ("float64",)
+    jobs = [job for job in document_jobs([row]) if job.dtype in dtypes]
+    results = [result for job in jobs for result in run_document(job)]
     cases = [result for result in results if result.mistake is None]
-    wanted = [(name, d) for (r, name), s in SYSTEMS.items() if r == row for d in s.dtypes]
+    own = lambda system: [dtype for dtype in system.dtypes if dtype in dtypes]
+    wanted = [(name, d) for (r, name), s in SYSTEMS.items() if r == row for d in own(s)]
     assert sorted((case.name, case.dtype) for case in cases) == sorted(wanted)
     assert [line for case in cases for line in case.wrong + case.unjudged] == []
     planted = {result.mistake for result in results} - {None}
