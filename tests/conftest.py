@@ -1,6 +1,7 @@
 """What every test stands on: x64, strict promotion, warnings as errors (in pyproject.toml)."""
 
 import jax
+import jaxtyping
 import pytest
 
 
@@ -13,3 +14,13 @@ def clear_caches():
     """Hundreds of programs in one process exhaust LLVM's memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """Our own complaints, not those of jaxtyping's hook, which would come first."""
+    monkeypatch.chdir(tmp_path)
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -1,6 +1,7 @@
 """What the laws are tried on: six layers, numbers for them, and how near counts as equal."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -111,3 +112,14 @@ def assert_equal(found: Any, wanted: Any) -> None:
     """Likewise, but the same to the last bit."""
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, wanted)
+
+
+def assert_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+    """By one sentence that has the parts of `message`, between whose `...` anything may stand."""
+    pattern = ".*".join(re.escape(part) for part in message.split("..."))
+    with pytest.raises(error, match=pattern) as caught:
+        call()
+    assert type(caught.value) is error  # and not a subclass, as JAX's own often are
+    said = str(caught.value).split("\n-----")[0]  # JAX adds a note under jit
+    assert "\n" not in said
+    assert len(said) <= 400

@@ -6,7 +6,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -30,15 +29,6 @@ REDUCTIONS = ["mean", "sum", "none"]
 C = 5
 # The shapes of the class targets; logits have C more on axis 1.
 SHAPES = [(), (7,), (3, 4), (2, 3, 2), (0,)]
-
-
-@pytest.fixture
-def bare():
-    """Our own complaints, not those of jaxtyping's hook, which would come first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def normal(*shape, seed=0, dtype="float64"):

@@ -6,7 +6,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -32,15 +31,6 @@ SHAPES = {"weight": (3, 2), "bias": (4,), "scale": ()}
 # and adds at once, divides where optax multiplies with the reciprocal): 200 steps of that, which
 # the optimisers' averages carry on, measured at 8e-15 at most.
 RTOL = 1e-13
-
-
-@pytest.fixture
-def bare():
-    """Our own complaints, not those of jaxtyping's hook, which would come first."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 def draw(*leading, seed, dtype=float):
