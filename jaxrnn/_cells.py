@@ -31,6 +31,10 @@ def wide(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
+def widen(a: Array) -> Array:
+    return a.astype(wide(a.dtype))
+
+
 def _linear(params: Mapping[str, Array], end: str, x: Array, dtype: Any) -> Array:
     """x Wᵀ + b, the product in `dtype`, summed and returned in the dtype of the parameters.
 
@@ -230,6 +234,5 @@ def gru_cell(
 
 
 def _run(step: Step, params: Mapping[str, Array], x: Array, state: Any) -> Any:
-    widen = lambda a: a.astype(wide(x.dtype))
     new = step(jax.tree.map(widen, dict(params)), x, jax.tree.map(widen, state))
     return jax.tree.map(lambda a: a.astype(x.dtype), new)

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from ._cells import wide
+from ._cells import widen
 from ._check import check_positive
 from ._layers import Lengths
 from ._nn import valid_steps
@@ -69,13 +69,13 @@ def greedy(
         token, state, ended, score = carry
         logits, state, weights = decoder_step(params["decoder"], token, state, seen)
         token = jnp.where(ended, eos, logits.argmax(-1).astype(token.dtype))
-        log_p = jax.nn.log_softmax(_wide(logits))[jnp.arange(len(token)), token]
+        log_p = jax.nn.log_softmax(widen(logits))[jnp.arange(len(token)), token]
         score = jnp.where(ended, score, score + log_p)
         ended = ended | (token == eos)
         return (token, state, ended, score), (token, weights)
 
     start = jnp.full(len(seen.values), sos, jnp.int32)
-    score = jnp.zeros(start.shape, _wide(seen.values).dtype)
+    score = jnp.zeros(start.shape, widen(seen.values).dtype)
     carry = (start, state, start != start, score)
     (_, _, _, score), every = jax.lax.scan(step, carry, length=max_length)
     tokens, weights = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), every)
@@ -140,7 +140,7 @@ def beam_search(
         ended = (tokens == eos).any(-1)
         last = jnp.where(t == 0, sos, tokens[:, :, t - 1]).reshape(-1)
         logits, state, _ = decoder_step(params["decoder"], last, state, seen)
-        each = jax.nn.log_softmax(_wide(logits)).reshape(batch, width, words)
+        each = jax.nn.log_softmax(widen(logits)).reshape(batch, width, words)
         # What has ended goes on in one way only, at no cost.
         stay = jnp.where(jnp.arange(words) == eos, 0.0, -jnp.inf).astype(each.dtype)
         log_p = log_p[..., None] + jnp.where(ended[..., None], stay, each)
@@ -158,7 +158,7 @@ def beam_search(
 
     tokens = jnp.full((batch, width, max_length), -1, jnp.int32)
     # At first all hypotheses are the same one: only the first may go on.
-    log_p = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf).astype(_wide(seen.values).dtype)
+    log_p = jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf).astype(widen(seen.values).dtype)
     count = jnp.zeros((batch, width), jnp.int32)
     carry = (0, (tokens, state, jnp.broadcast_to(log_p, (batch, width)), count))
     onward = lambda carry: (carry[0] + 1, step(*carry))
@@ -180,10 +180,6 @@ def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> tupl
             )
     check_positive(max_length=max_length)
     return int(sos), int(eos)
-
-
-def _wide(a: Array) -> Array:
-    return a.astype(wide(a.dtype))
 
 
 def _lengths(tokens: Array, eos: int) -> Array:

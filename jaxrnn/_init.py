@@ -1,6 +1,6 @@
 """Fresh parameters: torch's default distribution, or initialisers of your choice."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -118,6 +118,14 @@ def init_gru(
     """
     found = Structure("gru", input_size, hidden_size, num_layers, bias, bidirectional)
     return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+
+
+def init_of(kind: str) -> Callable[..., dict[str, Any]]:
+    """The function that makes parameters for the layers of this kind."""
+    inits = {"rnn": init_rnn, "lstm": init_lstm, "gru": init_gru}
+    if kind not in inits:
+        raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
+    return inits[kind]
 
 
 def init_lstm_cell(

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from ._cells import normalise, wide
+from ._cells import normalise, widen
 from ._check import as_array, check_dropout, check_key, check_lengths, check_padding_idx
 from ._dropout import draw, drop
 from ._layers import Lengths, gru, lstm, rnn
@@ -107,7 +107,7 @@ def layer_norm(
     """
     params, x = _arrays("layer_norm", params, 1), jnp.asarray(x)
     _check_last_axis(params["weight"], x)
-    normal = normalise(x.astype(wide(x.dtype)), eps).astype(x.dtype)
+    normal = normalise(widen(x), eps).astype(x.dtype)
     return normal * params["weight"] + params.get("bias", jnp.zeros((), x.dtype))
 
 

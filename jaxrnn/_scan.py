@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._cells import Step, hidden, wide
+from ._cells import Step, hidden, widen
 
 
 # Jitted, so that outside of jit the same step on the same shapes is compiled once, not every time.
@@ -37,7 +37,6 @@ def scan(
     flipped.
     """
     dtype = x.dtype
-    widen = lambda a: a.astype(wide(dtype))
     # Widened outside the loop, so that bfloat16 weights gather their gradient over time in float32.
     params = jax.tree.map(widen, dict(params))
 

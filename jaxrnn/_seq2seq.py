@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._attention import Memory, attention, memory
 from ._check import check_key, check_lengths, check_positive
-from ._init import init_embedding, init_gru, init_linear, init_lstm, init_rnn
+from ._init import init_embedding, init_linear, init_of
 from ._layers import Lengths
 from ._nn import (
     LAYERS,
@@ -76,9 +76,7 @@ def init_seq2seq(
     >>> params["decoder"]["lstm"]["weight_ih_l0"].shape, sorted(params["decoder"])
     ((20, 9), ['attention', 'embedding', 'fc', 'lstm'])
     """
-    init = {"rnn": init_rnn, "lstm": init_lstm, "gru": init_gru}.get(kind)
-    if init is None:
-        raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
+    init = init_of(kind)
     if attention not in (None, "additive", "general", "dot"):
         raise ValueError(
             f"`attention` must be None, 'additive', 'general' or 'dot', got {attention!r}"

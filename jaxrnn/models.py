@@ -46,11 +46,10 @@ from ._check import check_dropout, check_key, check_lengths, check_positive
 from ._decode import Decoded, beam_search, greedy
 from ._init import (
     init_embedding,
-    init_gru,
     init_layer_norm,
     init_linear,
     init_lstm,
-    init_rnn,
+    init_of,
     init_rnn_cell,
 )
 from ._layers import Lengths, lstm, rnn
@@ -147,9 +146,7 @@ def init_sequence_model(
     >>> sorted(params), params["fc"]["weight"].shape
     (['fc', 'gru'], (2, 16))
     """
-    init = {"rnn": init_rnn, "lstm": init_lstm, "gru": init_gru}.get(kind)
-    if init is None:
-        raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
+    init = init_of(kind)
     check_key(key)
     check_positive(output_size=output_size)
     if vocab_size is not None:
