@@ -1,57 +1,404 @@
-"""Training as a pure function: one step, with what there is to monitor.
+"""Training: a step as a pure function, and the loop around it.
 
-Import this module by name: it needs optax, which the rest of jaxrnn does not.
+Import this module by name: it needs optax, rich and, for checkpoints, orbax, which the rest of
+jaxrnn does not.
 """
 
-from collections.abc import Callable
+import functools
+import math
+import operator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ._check import check_key, check_positive
+from ._trees import describe, difference
+from .optim import Plateau
 
 
 class Metrics(NamedTuple):
-    """A step's loss, and the norm of its gradient over all parameters, before any clipping."""
+    """A step's loss, the norm of its gradient before any clipping, and what else the loss gave."""
 
     loss: Float[Array, ""]
     grad_norm: Float[Array, ""]
+    aux: Any = None
 
 
 def train_step(
-    loss: Callable[..., Float[Array, ""]], optimizer: optax.GradientTransformation
+    loss: Callable[..., Any], optimizer: optax.GradientTransformation, *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Any, Metrics]]:
     """A step from a loss and an optimiser: what `zero_grad`, `backward` and `step` do in torch.
 
-    The function that it returns computes::
+    The function that it returns is jitted, and computes::
 
         value, gradient = jax.value_and_grad(loss)(params, *batch)
-        updates, state = optimizer.update(gradient, state, params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
 
-    It is pure and not jitted: wrap it in `jax.jit`, or scan over it.
+    It is pure: scan over it, `vmap` it, or give it arrays that are split over a mesh.
 
     Args:
-        loss: `loss(params, *batch)`, a scalar.
+        loss: `loss(params, *batch, **options)`, a scalar, or with `has_aux` a scalar and anything
+            else, as in `jax.value_and_grad`.
         optimizer: of `jaxrnn.optim` or optax; clipping is a link of its chain.
+        has_aux: whether the loss returns more than the scalar.
 
     Returns:
-        `step(params, state, *batch)`, which returns `(params, state, Metrics(loss, grad_norm))`;
-        the first state is `optimizer.init(params)`.
+        `step(params, opt_state, *batch, **options)`, which returns `(params, opt_state,
+        Metrics(loss, grad_norm, aux))`; the first `opt_state` is `optimizer.init(params)`.
 
     Source: https://docs.pytorch.org/tutorials/beginner/basics/optimization_tutorial.html
 
     >>> step = train_step(lambda w, x: (w - x) ** 2 / 2, optax.sgd(0.5))
-    >>> w = jax.numpy.ones(())
+    >>> w = jnp.ones(())
     >>> w, _, metrics = step(w, optax.sgd(0.5).init(w), 3.0)
     >>> [float(value) for value in (w, metrics.loss, metrics.grad_norm)]
     [2.0, 2.0, 2.0]
     """
 
-    def step(params: Any, state: Any, *batch: Any) -> tuple[Any, Any, Metrics]:
-        value, gradient = jax.value_and_grad(loss)(params, *batch)
-        updates, state = optimizer.update(gradient, state, params)
-        metrics = Metrics(value, optax.tree.norm(gradient))
-        return optax.apply_updates(params, updates), state, metrics
+    @jax.jit
+    def step(params: Any, opt_state: Any, *batch: Any, **options: Any) -> tuple[Any, Any, Metrics]:
+        grad = jax.value_and_grad(loss, has_aux=has_aux)
+        value, gradient = grad(params, *batch, **options)
+        value, aux = value if has_aux else (value, None)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        metrics = Metrics(value, optax.tree.norm(gradient), aux)
+        return optax.apply_updates(params, updates), opt_state, metrics
 
     return step
+
+
+class History(NamedTuple):
+    """What a training went through, step by step; an epoch's losses are the means of its steps."""
+
+    loss: Float[np.ndarray, " steps"]
+    grad_norm: Float[np.ndarray, " steps"]
+    epoch_loss: Float[np.ndarray, " epochs"]
+    epoch_grad_norm: Float[np.ndarray, " epochs"]
+    lr: Float[np.ndarray, " epochs"]
+    validation: Float[np.ndarray, " epochs"]
+
+
+class Fitted(NamedTuple):
+    """The last parameters, those after the best epoch, and the history.
+
+    The best epoch is that of the lowest `validation`, or without it the lowest `epoch_loss`.
+    """
+
+    params: Any
+    best: Any
+    history: History
+
+
+def fit(
+    loss: Callable[..., Any],
+    optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
+    params: Any,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    epochs: int,
+    lr: float | optax.Schedule | Plateau | None = None,
+    key: PRNGKeyArray | None = None,
+    state: Any = None,
+    validate: Callable[[Any], Any] | None = None,
+    patience: int | None = None,
+    checkpoints: str | PathLike[str] | None = None,
+    keep: int = 3,
+    save_every: int | None = None,
+    progress: bool = True,
+) -> Fitted:
+    """Trains for some epochs: the loop around `train_step`.
+
+    The loop that this replaces, in its plainest form::
+
+        step, opt_state = train_step(loss, optimizer), optimizer.init(params)
+        for epoch in range(epochs):
+            for batch in batches:
+                params, opt_state, metrics = step(params, opt_state, *batch)
+
+    It is compiled once, and again only for a batch of other sizes.
+
+    Args:
+        loss: `loss(params, *batch)`, a scalar.
+        optimizer: of `jaxrnn.optim` or optax; or, with `lr`, a function of the rate, such as
+            `optim.adam` itself.
+        params: where to start; a tree of arrays, which stays as it is.
+        batches: tuples of arrays (or trees of them), in an iterable that can be gone through once
+            an epoch, such as a list or torch's `DataLoader`; or a function of the epoch, from 0,
+            that returns one. All have the same tree, dtypes and numbers of axes.
+        epochs: how many, those before a checkpoint included.
+        lr: the rate; a schedule, which is called with the epoch, from 0; or
+            `optim.reduce_lr_on_plateau`, which is stepped after every epoch with its validation, or
+            without `validate` its loss.
+        key: the loss is then called with `key=`, at every step another.
+        state: carried from batch to batch, for back-propagation that is truncated between them. The
+            loss is then called with `state=` and returns `(value, state)`. Every epoch starts with
+            this one.
+        validate: `validate(params)`, a number after every epoch, lower is better. It is called as
+            it is: `jax.jit` it.
+        patience: stop after more than so many epochs in a row without a lower validation, or
+            without `validate` loss.
+        checkpoints: a folder. If there are checkpoints in it, the training goes on after the last
+            one, and given the same arguments it becomes, bit for bit, the training that was never
+            stopped; for that, a function of the epoch can shuffle, a generator that has a state of
+            its own cannot.
+        keep: how many checkpoints to keep, each with the best parameters so far.
+        save_every: how many steps there are between checkpoints, at least; they are saved after
+            every epoch by default, and always at the end.
+        progress: whether to show a bar, with the mean of the epoch's loss so far.
+
+    Raises:
+        FloatingPointError: the loss or the parameters became NaN or infinite; which step and batch
+            it was, and the last good checkpoint.
+        ValueError: no batches, or one that differs from the first in more than sizes; checkpoints
+            of which none can be used; an argument outside its range.
+        TypeError: `lr` with an optimiser that has its own, or neither.
+
+    Source: https://docs.pytorch.org/tutorials/beginner/introyt/trainingyt.html
+
+    >>> loss = lambda w, x: ((w - x) ** 2).mean()
+    >>> fitted = fit(loss, optax.sgd(0.5), jnp.zeros(()), [np.ones(4)], epochs=2, progress=False)
+    >>> fitted.params, fitted.history.loss
+    (Array(1., dtype=float32), array([1., 0.]))
+    """
+    check_positive(epochs=epochs, keep=keep)
+    if save_every is not None:
+        check_positive(save_every=save_every)
+    if patience is not None and patience < 0:
+        raise ValueError(f"`patience` must be at least 0, got {patience}")
+    if key is not None:
+        check_key(key)
+    _check_optimizer(optimizer, lr)
+    copy = functools.partial(jax.tree.map, jnp.copy)  # because a step consumes what it is given
+    plateau = jax.device_get(lr.init()) if isinstance(lr, Plateau) else None
+    params = copy(params)
+    opt_state = jax.jit(_made(optimizer, _rate(lr, plateau, 0)).init, keep_unused=True)(params)
+    run, seen = _Run(params, opt_state, copy(state), plateau, copy(params)), _Seen()
+    if checkpoints is not None and (found := _checkpoints().restore(checkpoints, run)):
+        run, seen = found.tree, _Seen(**found.record)
+    resumed, pending, first = len(seen.loss), [], {}
+
+    def settle(ahead: int = 0) -> None:
+        """Takes down what the steps gave, but for the last `ahead`, which may still run."""
+        while len(pending) > ahead:
+            value, norm = map(float, pending.pop(0))
+            if not math.isfinite(value):
+                raise stop(f"the loss is {value}", len(seen.loss))
+            seen.loss.append(value)
+            seen.grad_norm.append(norm)
+
+    def save() -> None:
+        if checkpoints is None:
+            return
+        settle()
+        if not _finite(run.params):
+            raise stop("the parameters are no longer finite", len(seen.loss) - 1)
+        seen.saved.append(len(seen.loss))
+        _checkpoints().save(checkpoints, len(seen.loss), run, asdict(seen), keep=keep)
+
+    def stop(why: str, n: int) -> FloatingPointError:
+        last = f"{seen.saved[-1]} in {checkpoints}" if seen.saved else "none"
+        return FloatingPointError(f"{why} after {seen.where(n)}; the last good checkpoint: {last}")
+
+    with _bar(progress, epochs) as show:
+        while seen.epoch < epochs and (patience is None or seen.stale <= patience):
+            start, rate = seen.start, _rate(lr, run.plateau, seen.epoch)
+            given = batches(seen.epoch) if callable(batches) else batches
+            if resumed <= start:
+                run = run._replace(state=copy(state))
+            n = start - 1
+            for n, batch in enumerate(given, start):
+                batch = _arrays(batch)
+                first = first or describe(batch)
+                if wrong := difference(describe(batch), first, sizes=False):
+                    raise ValueError(f"`batches` must be alike, but in {seen.where(n)} {wrong}")
+                if n < resumed:
+                    continue
+                if save_every and n >= seen.last_saved + save_every:
+                    save()
+                try:
+                    *new, metrics = _step(loss, optimizer, *run[:3], rate, key, np.uint32(n), batch)
+                except (TypeError, ValueError) as error:
+                    if wrong := difference(describe(batch), first):
+                        error.add_note(f"{seen.where(n)}: {wrong} as in the first batch")
+                    raise
+                run = _Run(*new, *run[3:])
+                pending.append(metrics[:2])
+                settle(ahead=1)
+                show(seen, given, n - start)
+            if n < start:
+                once = ": a generator can be gone through only once" if seen.epoch else ""
+                raise ValueError(f"`batches` gave none in epoch {seen.epoch}{once}")
+            if n + 1 < resumed:
+                raise ValueError(
+                    f"`batches` gave {n + 1 - start} in epoch {seen.epoch}, but the checkpoint in "
+                    f"{checkpoints} has gone through {resumed - start}: are they other ones?"
+                )
+            settle()
+            show(seen, given)
+            seen.ends.append(len(seen.loss))
+            if rate is not None:
+                seen.lr.append(float(rate))
+            if validate is not None:
+                seen.validation.append(float(validate(run.params)))
+            if seen.stale == 0:
+                run = run._replace(best=copy(run.params))
+            if isinstance(lr, Plateau):
+                run = run._replace(plateau=jax.device_get(lr.step(run.plateau, seen.scores[-1])))
+            if len(seen.loss) >= seen.last_saved + (save_every or 0):
+                save()
+    if seen.last_saved < len(seen.loss):
+        save()
+    return Fitted(run.params, run.best, seen.history())
+
+
+class _Run(NamedTuple):
+    """The arrays of a training: what a checkpoint holds."""
+
+    params: Any
+    opt_state: Any
+    state: Any
+    plateau: Any  # numpy's numbers, which are at home in every process
+    best: Any
+
+
+@dataclass
+class _Seen:
+    """What a training has seen: lists, which a checkpoint holds as JSON. All is counted from 0."""
+
+    loss: list[float] = field(default_factory=list)
+    grad_norm: list[float] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # the number of steps when each epoch ended
+    lr: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        return len(self.ends)
+
+    @property
+    def start(self) -> int:
+        """The step with which the epoch began."""
+        return self.ends[-1] if self.ends else 0
+
+    @property
+    def last_saved(self) -> int:
+        return self.saved[-1] if self.saved else 0
+
+    def where(self, n: int) -> str:
+        return f"step {n}, batch {n - self.start} of epoch {self.epoch} (all from 0)"
+
+    def means(self, values: list[float]) -> np.ndarray:
+        """Over the steps of each epoch."""
+        epochs = np.split(np.array(values), self.ends)[: self.epoch]
+        return np.array([steps.mean() for steps in epochs])
+
+    @property
+    def scores(self) -> np.ndarray:
+        return np.array(self.validation) if self.validation else self.means(self.loss)
+
+    @property
+    def stale(self) -> int:
+        """For how many epochs none was better than the best; NaN never is."""
+        scores = np.where(np.isnan(self.scores), np.inf, self.scores)
+        return self.epoch - 1 - int(scores.argmin()) if self.epoch else 0
+
+    def history(self) -> History:
+        loss, grad_norm = np.array(self.loss), np.array(self.grad_norm)
+        means = self.means(self.loss), self.means(self.grad_norm)
+        return History(loss, grad_norm, *means, np.array(self.lr), np.array(self.validation))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
+def _step(
+    loss: Any, optimizer: Any, params: Any, opt_state: Any, state: Any, *given: Any
+) -> tuple[Any, Any, Any, Metrics]:
+    """`train_step` with a rate, the step's own key, and a state that is carried.
+
+    Both functions are static, so that another `fit` with the same ones compiles nothing.
+    """
+    rate, key, n, batch = given
+    options = {} if key is None else {"key": jax.random.fold_in(key, n)}
+    options |= {} if state is None else {"state": state}
+    step = train_step(loss, _made(optimizer, rate), has_aux=state is not None)
+    params, opt_state, metrics = step(params, opt_state, *batch, **options)
+    if wrong := difference(describe(metrics.aux), describe(state)):
+        raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
+    return params, opt_state, metrics.aux, metrics._replace(aux=None)
+
+
+def _checkpoints() -> ModuleType:
+    from . import checkpoints  # not before it is needed: orbax takes a second to load
+
+    return checkpoints
+
+
+def _check_optimizer(optimizer: Any, lr: Any) -> None:
+    fixed = isinstance(optimizer, optax.GradientTransformation)
+    if fixed and lr is not None:
+        raise TypeError(
+            "`lr` needs an `optimizer` that is a function of it, such as optim.adam, but the one "
+            "given has a rate already"
+        )
+    if not fixed and lr is None:
+        raise TypeError("`optimizer` is a function of the rate, so it needs `lr`, which is missing")
+
+
+def _made(optimizer: Any, rate: Any) -> optax.GradientTransformation:
+    return optimizer if rate is None else optimizer(rate)
+
+
+def _rate(lr: Any, plateau: Any, epoch: int) -> Any:
+    if lr is None:
+        return None
+    return jnp.asarray(plateau.lr if plateau else lr(epoch) if callable(lr) else lr, float)
+
+
+def _arrays(batch: Any) -> tuple[Any, ...]:
+    """The loss's arguments; what is no JAX array, a tensor of torch's for one, as numpy's."""
+    batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else np.asarray(a), batch)
+
+
+@jax.jit
+def _finite(tree: Any) -> Any:
+    return jnp.array([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()
+
+
+@contextmanager
+def _bar(progress: bool, epochs: int) -> Iterator[Callable[..., None]]:
+    """A bar over the batches of an epoch, on the first process only."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    hidden = not progress or jax.process_index() > 0
+    console = Console(stderr=True)
+    with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as bar:
+        shown = 0.0
+
+        def show(seen: _Seen, batches: Any, n: int | None = None) -> None:
+            """After batch `n`, or the last; a mean over many steps is not for every step."""
+            nonlocal shown
+            if hidden or (n is not None and time.monotonic() < shown + 0.1):
+                return
+            shown = time.monotonic()
+            losses = seen.loss[seen.start :]
+            text = f"epoch {seen.epoch + 1}/{epochs}  loss {np.mean(losses):.4g}" if losses else ""
+            text += f"  validation {seen.validation[-1]:.4g}" if seen.validation else ""
+            done = len(losses) if n is None else n + 1
+            total = done if n is None else operator.length_hint(batches) or None
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")
+            bar.update(task, description=text, completed=done, total=total)
+
+        yield show

@@ -12,7 +12,7 @@ import pytest
 import jaxrnn
 
 
-HEAVY = ("autograd", "flax", "matplotlib", "optax", "rich", "safetensors", "torch")
+HEAVY = ("autograd", "flax", "matplotlib", "optax", "orbax", "rich", "safetensors", "torch")
 # Modules without underscore may need flax or optax, and are imported by name.
 CORE = """
 import importlib, pkgutil, sys
@@ -124,7 +124,14 @@ def test_submodules_name_their_sources(name):
             assert re.search(r"^Source: \S", doc, re.MULTILINE), key
 
 
+NEEDS = {
+    "checkpoints": ["orbax"],
+    "losses": ["optax"],
+    "optim": ["optax"],
+    "training": ["optax", "rich"],  # and orbax, for checkpoints only
+}
+
+
 @pytest.mark.parametrize("name", MODULES)
-def test_submodules_need_optax_or_nothing(name):
-    heavy = heavy_after(f"import jaxrnn.{name}")
-    assert heavy == (["optax"] if name in ("losses", "optim", "training") else [])
+def test_submodules_need_little(name):
+    assert heavy_after(f"import jaxrnn.{name}") == NEEDS.get(name, [])
