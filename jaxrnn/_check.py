@@ -31,6 +31,7 @@ class Options(NamedTuple):
     masks: Any = None
     recurrent_masks: Any = None
     return_all_states: bool = False
+    checkpoint_every: int | None = None
 
 
 def check_cell(

@@ -17,7 +17,7 @@ from ._cells import (
     rnn_step,
     wide,
 )
-from ._check import Options, check_layer, check_lengths, time_axis
+from ._check import Options, check_layer, check_lengths, check_positive, time_axis
 from ._dropout import choose_masks, drop, scale
 from ._params import LSTMState, structure
 from ._scan import scan
@@ -40,6 +40,7 @@ def rnn(
     masks: Bool[ArrayLike, "..."] | None = None,
     recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
+    checkpoint_every: int | None = None,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
 
@@ -61,7 +62,7 @@ def rnn(
     """
     step = rnn_step(nonlinearity)
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states)
+    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
     return stack("rnn", step, params, x, state, options)
 
 
@@ -78,6 +79,7 @@ def lstm(
     masks: Bool[ArrayLike, "..."] | None = None,
     recurrent_masks: Bool[ArrayLike, "LD *B P"] | None = None,
     return_all_states: bool = False,
+    checkpoint_every: int | None = None,
 ) -> tuple[Float[Array, "*TB DP"], LSTMState]:
     r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
 
@@ -119,6 +121,12 @@ def lstm(
             time axis. For the second direction, entry t is the state after `x[t]` on the way down.
             Beyond a sequence's length stands the state that passes through, so the final state is
             entry T - 1 of the first direction and entry 0 of the second.
+        checkpoint_every: k, for the gradient of long sequences: each layer keeps its state at every
+            k-th step only, and computes the k steps from there again when the gradient needs them.
+            Memory is that of about T / k states and k steps instead of T steps, least for a divisor
+            of T near √T; the price is one more forward pass. Values and gradients stay the same, to
+            rounding. What is as long as `x` stays so: `y` where it is used, by a next layer too,
+            and `x` made time-first.
 
     Returns:
         `(y, state)`: `y` of the shape (T, B, D·P), laid out as `x` is, forward features first;
@@ -130,7 +138,9 @@ def lstm(
         TypeError: dtypes that are mixed or not floating, lengths that are not integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; recurrent dropout:
-    Gal & Ghahramani (2016), https://arxiv.org/abs/1512.05287.
+    Gal & Ghahramani (2016), https://arxiv.org/abs/1512.05287; `checkpoint_every`: Chen et al.
+    (2016), https://arxiv.org/abs/1604.06174; Griewank & Walther (2000),
+    https://doi.org/10.1145/347837.347846.
 
     >>> params = {"weight_ih_l0": jnp.zeros((4, 1)), "weight_hh_l0": jnp.zeros((4, 1))}
     >>> y, (h, c) = lstm(params, jnp.ones((3, 1)), (jnp.zeros((1, 1)), jnp.ones((1, 1))))
@@ -138,7 +148,7 @@ def lstm(
     Array([0.125], dtype=float32)
     """
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states)
+    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
     step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
     return stack("lstm", step, params, x, state, options)
 
@@ -156,6 +166,7 @@ def gru(
     masks: Bool[ArrayLike, "..."] | None = None,
     recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
+    checkpoint_every: int | None = None,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
 
@@ -170,7 +181,7 @@ def gru(
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states)
+    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
     return stack("gru", gru_step, params, x, state, options)
 
 
@@ -181,6 +192,8 @@ def stack(
     found, params, x, state = check_layer(kind, params, x, state, options.batch_first)
     between, recurrent = choose_masks(found, x, options)
     valid = _valid(x, options)
+    if options.checkpoint_every is not None:
+        check_positive(checkpoint_every=options.checkpoint_every)
 
     unbatched, swapped = x.ndim == 2, time_axis(x, options.batch_first) == 1
     swap = lambda a, axis: jnp.swapaxes(a, axis, axis + 1) if swapped else a
@@ -197,7 +210,7 @@ def stack(
     for layer in range(found.num_layers):
         own = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
         initial = jax.tree.map(lambda a, own=own: a[own], state)
-        x, new = _layer(step, cells[own], x, initial, valid, options.return_all_states)
+        x, new = _layer(step, cells[own], x, initial, valid, options)
         states.append(new)
         if layer < len(between):
             x = drop(x, between[layer], options.dropout)
@@ -212,7 +225,7 @@ def _layer(
     x: Float[Array, "T B I"],
     state: Any,
     valid: Bool[Array, "T B 1"] | None,
-    return_all_states: bool,
+    options: Options,
 ) -> tuple[Float[Array, "T B DP"], Any]:
     """One layer in its directions, over which `cells` and the leading axis of `state` run."""
     outputs, states = [], []
@@ -221,10 +234,11 @@ def _layer(
         every, final = scan(
             *(step, cell, x, initial, valid),
             reverse=direction == 1,
-            return_all_states=return_all_states,
+            return_all_states=options.return_all_states,
+            checkpoint_every=options.checkpoint_every,
         )
         outputs.append(hidden(every))
-        states.append(every if return_all_states else final)
+        states.append(every if options.return_all_states else final)
     y = jnp.concatenate(outputs, axis=-1)
     y = y if valid is None else jnp.where(valid, y, jnp.zeros_like(y))
     return y, jax.tree.map(lambda *directions: jnp.stack(directions, axis=-3), *states)

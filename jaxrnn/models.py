@@ -176,6 +176,7 @@ def sequence_model(
     head_dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     masks: DropoutMasks | None = None,
+    checkpoint_every: int | None = None,
 ) -> tuple[Float[Array, "B *T O"], Any]:
     """Recurrent layers over a sequence, then a linear layer: most models of the texts.
 
@@ -197,6 +198,7 @@ def sequence_model(
         head_dropout: before `fc`.
         key: from which both dropouts are drawn; without it and `masks` there is none.
         masks: the dropouts' masks themselves.
+        checkpoint_every: as of `lstm`, for long sequences; saves most with the pool `"last_state"`.
 
     Returns:
         `(outputs, state)`: (B, O), or (B, T, O) without pooling; the layers' final state.
@@ -215,8 +217,15 @@ def sequence_model(
     """
     check_parts(params, "fc", optional=["embedding", *_nn.LAYERS])
     between, before_head = _randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
-    options = {"lengths": lengths, "padding_idx": padding_idx, "nonlinearity": nonlinearity}
-    y, state = _layers(params, inputs, state, dropout=dropout, **options, **between)
+    y, state = _layers(
+        *(params, inputs, state),
+        lengths=lengths,
+        padding_idx=padding_idx,
+        nonlinearity=nonlinearity,
+        dropout=dropout,
+        checkpoint_every=checkpoint_every,
+        **between,
+    )
     features = y if pool is None else _nn.pool(pool, y, state, lengths)
     out = linear(params["fc"], _nn.dropout(features, head_dropout, **before_head))
     if pool is None and lengths is not None:

@@ -266,6 +266,13 @@ ERRORS = [
         dropout_masks, 0, LSTM, X, 0.5),
     row("dropout-masks-rate", ValueError, "`dropout` must be...got 2",
         dropout_masks, KEY, LSTM, X, 2),
+    # checkpoint_every
+    row("checkpoint-every-zero", ValueError, "`checkpoint_every` must be a positive integer, got 0",
+        lstm, LSTM, X, checkpoint_every=0),
+    row("checkpoint-every-root", ValueError, "`checkpoint_every` must be a positive...got 2.6",
+        gru, GRU, X, checkpoint_every=T**0.5),
+    row("checkpoint-every-bool", ValueError, "`checkpoint_every` must be a positive...got True",
+        rnn, RNN, X, checkpoint_every=True),
     # lengths
     row("lengths-negative", ValueError, "`lengths` must lie between 0 and the 7 time...got -1",
         lstm, LSTM, X, lengths=[1, -1, 3]),
