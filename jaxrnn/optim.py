@@ -5,21 +5,50 @@ optax's own, and with `clip_grad_norm` in front:
 
 >>> optimizer = optax.chain(clip_grad_norm(1.0), adam(1e-3))
 
-Everywhere `lr` is a number, an array (traced, too: `jax.vmap` over it) or an optax schedule. A
-number or an array is no part of the optimiser's state, so that each step may build the optimiser
-anew with another one. Numbers that torch refuses, a negative `lr` for one, raise a `ValueError`.
+Everywhere `lr` is a number, an array (traced, too: `jax.vmap` over it) or an optax schedule, such
+as `step_lr`. A number or an array is no part of the optimiser's state, so that each step may build
+the optimiser anew with another one. Numbers that torch refuses, a negative `lr` for one, raise a
+`ValueError`.
 """
 
+import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
+from ._schedules import (
+    Plateau,
+    PlateauState,
+    check_rates,
+    check_scalars,
+    cosine_annealing_lr,
+    exponential_lr,
+    reduce_lr_on_plateau,
+    step_lr,
+)
+
+
+__all__ = [
+    "Plateau",
+    "PlateauState",
+    "adagrad",
+    "adam",
+    "adamw",
+    "clip_grad_norm",
+    "clip_grad_value",
+    "cosine_annealing_lr",
+    "exponential_lr",
+    "nadam",
+    "radam",
+    "reduce_lr_on_plateau",
+    "rmsprop",
+    "sgd",
+    "step_lr",
+]
 
 Rate = float | Float[Array, ""] | optax.Schedule
 
@@ -47,7 +76,7 @@ def sgd(
     >>> optimizer.update(jnp.ones(1), optimizer.init(jnp.ones(1)))[0]
     Array([-0.5], dtype=float32)
     """
-    _check(momentum=momentum)
+    check_rates(momentum=momentum)
     if nesterov and (momentum == 0 or dampening != 0):
         raise ValueError(
             "`nesterov` needs a momentum and no dampening, got "
@@ -86,10 +115,134 @@ def adam(
     >>> updates.round(3)
     Array([-0.5], dtype=float32)
     """
-    _check(eps=eps)
-    if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"`betas` must lie in [0, 1), got {betas}")
-    return _chain(lr, weight_decay, _scale_by_adam(*betas, eps))
+    return _chain(lr, weight_decay, _scale_by_adam(betas, eps))
+
+
+def adamw(
+    lr: Rate = 1e-3,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> optax.GradientTransformation:
+    r"""Adam with decoupled decay: `torch.optim.AdamW`.
+
+    .. math::
+        \theta' = \theta - \eta \left(
+        \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon} + \lambda \theta \right)
+
+    with m and v as in `adam`, of the gradient alone. It is `optax.adamw`, whose default decay is
+    1e-4; how that rounds is said in `adam`.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.AdamW.html; Loshchilov &
+    Hutter (2017), https://arxiv.org/abs/1711.05101.
+
+    >>> optimizer = adamw(0.5, weight_decay=0.1)
+    >>> updates, _ = optimizer.update(jnp.full(1, 7.0), optimizer.init(jnp.ones(1)), jnp.ones(1))
+    >>> updates.round(3)
+    Array([-0.55], dtype=float32)
+    """
+    return _chain(lr, weight_decay, _scale_by_adam(betas, eps), decoupled=True)
+
+
+def nadam(
+    lr: Rate = 2e-3,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+) -> optax.GradientTransformation:
+    r"""Adam with Nesterov momentum that grows: `torch.optim.NAdam`.
+
+    .. math::
+        \mu_t &= \beta_1 (1 - 0.96^{t \psi} / 2) \\
+        d &= \frac{1 - \mu_t}{1 - \prod_{i \le t} \mu_i} g
+            + \frac{\mu_{t+1}}{1 - \prod_{i \le t+1} \mu_i} m \\
+        \theta' &= \theta - \eta \frac{d}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    with g, m and v as in `adam`, ψ the momentum decay, and weight decay as there or, decoupled, as
+    in `adamw`. The product is kept in float32, as torch does by default. `optax.nadam` has a
+    constant momentum, which is another algorithm.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.NAdam.html; Dozat (2016),
+    https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
+
+    >>> optimizer = nadam(0.5)
+    >>> updates, _ = optimizer.update(jnp.full(1, 7.0), optimizer.init(jnp.ones(1)))
+    >>> updates.round(3)
+    Array([-0.528], dtype=float32)
+    """
+    link = _scale_by_nadam(betas, eps, momentum_decay)
+    return _chain(lr, weight_decay, link, decoupled=decoupled_weight_decay)
+
+
+def radam(
+    lr: Rate = 1e-3,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+) -> optax.GradientTransformation:
+    r"""Adam that trusts v as far as it has averaged: `torch.optim.RAdam`.
+
+    .. math::
+        \rho &= \rho_\infty - 2 t \beta_2^t / (1 - \beta_2^t), \quad
+        \rho_\infty = 2 / (1 - \beta_2) - 1 \\
+        r &= \sqrt{\frac{(\rho - 4) (\rho - 2) \rho_\infty}
+            {(\rho_\infty - 4) (\rho_\infty - 2) \rho}} \\
+        \theta' &= \theta - \eta \frac{m}{1 - \beta_1^t} \cdot
+            \begin{cases} r \sqrt{1 - \beta_2^t} / (\sqrt{v} + \epsilon) & \rho > 5 \\
+            1 & \text{else} \end{cases}
+
+    with m and v as in `adam`, and weight decay as there or, decoupled, as in `adamw`. `optax.radam`
+    adds ε after it has corrected v's bias, and takes ρ = 5 for enough.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.RAdam.html; Liu et al.
+    (2019), https://arxiv.org/abs/1908.03265.
+
+    >>> optimizer = radam(0.5)
+    >>> updates, _ = optimizer.update(jnp.full(1, 7.0), optimizer.init(jnp.ones(1)))
+    >>> updates.round(1)
+    Array([-3.5], dtype=float32)
+    """
+    link = _scale_by_radam(betas, eps)
+    return _chain(lr, weight_decay, link, decoupled=decoupled_weight_decay)
+
+
+def adagrad(
+    lr: Rate = 1e-2,
+    *,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    initial_accumulator_value: float = 0.0,
+    eps: float = 1e-10,
+) -> optax.GradientTransformation:
+    r"""Steps scaled by all gradients so far: `torch.optim.Adagrad`.
+
+    .. math::
+        g &= \nabla + \lambda \theta, \quad s = s + g^2 \\
+        \theta' &= \theta - \frac{\eta}{1 + (t - 1) \tau} \frac{g}{\sqrt{s} + \epsilon}
+
+    where τ is `lr_decay`. `optax.adagrad` has ε inside the root, other defaults and no decays.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.Adagrad.html; Duchi et al.
+    (2011), https://jmlr.org/papers/v12/duchi11a.html.
+
+    >>> optimizer = adagrad(0.5)
+    >>> updates, _ = optimizer.update(jnp.full(1, 7.0), optimizer.init(jnp.ones(1)))
+    >>> updates.round(3)
+    Array([-0.5], dtype=float32)
+    """
+    check_rates(lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
+    links = [_scale_by_rss(initial_accumulator_value, eps)]
+    if lr_decay:
+        links += [
+            optax.scale_by_schedule(lambda step: 1 / (1 + jnp.asarray(step, float) * lr_decay))
+        ]
+    return _chain(lr, weight_decay, *links)
 
 
 def rmsprop(
@@ -121,7 +274,7 @@ def rmsprop(
     >>> updates.round(3)
     Array([-5.], dtype=float32)
     """
-    _check(alpha=alpha, eps=eps, momentum=momentum)
+    check_rates(alpha=alpha, eps=eps, momentum=momentum)
     scale = optax.scale_by_stddev if centered else optax.scale_by_rms
     links = [optax.trace(momentum)] if momentum else []
     return _chain(lr, weight_decay, scale(alpha, eps, eps_in_sqrt=False), *links)
@@ -142,6 +295,7 @@ def clip_grad_norm(max_norm: float | Float[Array, ""]) -> optax.GradientTransfor
     >>> clip_grad_norm(1.0).update(jnp.array([3.0, 4.0]), optax.EmptyState())[0]
     Array([0.5999999 , 0.79999983], dtype=float32)
     """
+    check_scalars(max_norm=max_norm)
 
     def clip(updates: Any, _: Any) -> Any:
         norm = optax.tree.norm(updates)
@@ -159,129 +313,114 @@ def clip_grad_value(clip_value: float) -> optax.GradientTransformation:
     >>> clip_grad_value(1.0).update(jnp.array([-3.0, 0.5]), optax.EmptyState())[0]
     Array([-1. ,  0.5], dtype=float32)
     """
+    check_scalars(clip_value=clip_value)
     return optax.clip(clip_value)
 
 
-class PlateauState(NamedTuple):
-    """The learning rate, and what `torch.optim.lr_scheduler.ReduceLROnPlateau` remembers."""
-
-    lr: Float[Array, ""]
-    best: Float[Array, ""]
-    num_bad_epochs: Int[Array, ""]
-    cooldown_counter: Int[Array, ""]
-
-
-class Plateau(NamedTuple):
-    """A pair of pure functions, as optax's transformations are."""
-
-    init: Callable[[Any], PlateauState]
-    step: Callable[[PlateauState, Any], PlateauState]
-
-
-def reduce_lr_on_plateau(
-    *,
-    mode: str = "min",
-    factor: float = 0.1,
-    patience: int = 10,
-    threshold: float = 1e-4,
-    threshold_mode: str = "rel",
-    cooldown: int = 0,
-    min_lr: float = 0.0,
-    eps: float = 1e-8,
-) -> Plateau:
-    r"""Cuts the rate when a metric stops improving: `torch.optim.lr_scheduler.ReduceLROnPlateau`.
-
-    After more than `patience` epochs that are not better than the best by `threshold`, :math:`\eta'
-    = \max(\eta \cdot factor, min\_lr)`, unless that is a change of `eps` or less. The `cooldown`
-    epochs after it count as none.
-
-    It is called once an epoch, as in torch, and its state holds the rate, which each step hands to
-    its optimiser: ``adam(plateau_state.lr).update(…)``, within jit and scan. (The optimiser's own
-    state does not depend on the rate.) `optax.contrib.reduce_on_plateau` instead is a link of the
-    chain, called with every batch, and knows a scale only: neither `min_lr` nor `eps` can be said
-    in it; its patience is torch's plus one.
-
-    Args:
-        mode: whether `"min"` or `"max"` is better.
-        threshold_mode: better than best · (1 ∓ threshold) with `"rel"`, best ∓ threshold with
-            `"abs"`. NaN is never better.
-
-    Returns:
-        `init(lr)`, a `PlateauState`, and `step(state, metric)`, the next.
-
-    Raises:
-        ValueError: an unknown mode, a factor of 1 or more, or a negative `lr`.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html
-
-    >>> plateau = reduce_lr_on_plateau(patience=0)
-    >>> state = plateau.step(plateau.init(0.5), 3.0)
-    >>> plateau.step(state, 3.0).lr
-    Array(0.05, dtype=float32)
-    """
-    if mode not in ("min", "max"):
-        raise ValueError(f"`mode` must be 'min' or 'max', got {mode!r}")
-    if threshold_mode not in ("rel", "abs"):
-        raise ValueError(f"`threshold_mode` must be 'rel' or 'abs', got {threshold_mode!r}")
-    if factor >= 1:
-        raise ValueError(f"`factor` must be below 1, got {factor}")
-    sign = 1 if mode == "min" else -1
-
-    def init(lr: Any) -> PlateauState:
-        _check(lr=lr)
-        zero = jnp.zeros((), jnp.int32)
-        return PlateauState(jnp.asarray(lr, float), jnp.asarray(sign * jnp.inf, float), zero, zero)
-
-    def is_better(metric: Array, best: Array) -> Bool[Array, ""]:
-        slack = sign * threshold
-        goal = best * (1 - slack) if threshold_mode == "rel" else best - slack
-        return sign * metric < sign * goal
-
-    def step(state: PlateauState, metric: Any) -> PlateauState:
-        lr, best, bad, cooling = state
-        metric = jnp.asarray(metric).astype(best.dtype)
-        better = is_better(metric, best)
-        bad = jnp.where(better | (cooling > 0), 0, bad + 1)
-        cut = bad > patience
-        new = jnp.maximum(lr * factor, min_lr)
-        return PlateauState(
-            jnp.where(cut & (lr - new > eps), new, lr),
-            jnp.where(better, metric, best),
-            jnp.where(cut, 0, bad),
-            jnp.where(cut, cooldown, jnp.maximum(cooling - 1, 0)),
-        )
-
-    return Plateau(init, step)
-
-
 def _chain(
-    lr: Rate, weight_decay: float, *links: optax.GradientTransformation
+    lr: Rate, weight_decay: float, *links: optax.GradientTransformation, decoupled: bool = False
 ) -> optax.GradientTransformation:
-    """L2 decay, the links, and a step of minus `lr`."""
-    _check(weight_decay=weight_decay)
+    """L2 decay, the links, decay if it is decoupled, and a step of minus `lr`."""
+    check_rates(weight_decay=weight_decay)
     decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    links = (*links, *decay) if decoupled else (*decay, *links)
     if callable(lr):
-        return optax.chain(*decay, *links, optax.scale_by_learning_rate(lr))
-    _check(lr=lr)
+        return optax.chain(*links, optax.scale_by_learning_rate(lr))
+    check_rates(lr=lr)
     # Not optax's: an array is cast to the dtype of each gradient here.
     move = lambda updates, _: jax.tree.map(lambda g: -jnp.asarray(lr, g.dtype) * g, updates)
-    return optax.chain(*decay, *links, optax.stateless(move))
+    return optax.chain(*links, optax.stateless(move))
 
 
-def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    def init(params: Any) -> optax.ScaleByAdamState:
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+class NAdamState(NamedTuple):
+    """Adam's state, and the product of all momenta so far."""
+
+    adam: optax.ScaleByAdamState
+    mu_product: Float[Array, ""]
+
+
+def _scale_by_adam(betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
+    _check_moments(betas, eps)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        t = jnp.asarray(optax.safe_increment(state.count))
-        m = optax.tree.update_moment(updates, state.mu, b1, 1)
-        v = optax.tree.update_moment(updates, state.nu, b2, 2)
-        c1, c2 = _bias_correction(b1, t), _bias_correction(b2, t)
+        t, m, v = state = _moments(updates, state, betas)
+        c1, c2 = (_bias_correction(beta, t) for beta in betas)
         f = lambda m, v: m / c1.astype(m.dtype) / (jnp.sqrt(v / c2.astype(v.dtype)) + eps)
-        return jax.tree.map(f, m, v), optax.ScaleByAdamState(t, m, v)
+        return jax.tree.map(f, m, v), state
+
+    return optax.GradientTransformation(_no_moments, update)
+
+
+def _scale_by_nadam(
+    betas: tuple[float, float], eps: float, momentum_decay: float
+) -> optax.GradientTransformation:
+    _check_moments(betas, eps)
+    check_rates(momentum_decay=momentum_decay)
+    momentum = lambda t: betas[0] * (1 - 0.5 * 0.96 ** (t.astype(float) * momentum_decay))
+
+    def init(params: Any) -> NAdamState:
+        return NAdamState(_no_moments(params), jnp.ones((), jnp.float32))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        t, m, v = adam = _moments(updates, state.adam, betas)
+        mu, after, c2 = momentum(t), momentum(t + 1), _bias_correction(betas[1], t)
+        product = state.mu_product * mu.astype(jnp.float32)
+        a = (1 - mu) / (1 - product.astype(float))
+        b = after / (1 - product.astype(float) * after)
+
+        def f(g: Array, m: Array, v: Array) -> Array:
+            d = a.astype(g.dtype) * g + b.astype(g.dtype) * m
+            return d / (jnp.sqrt(v / c2.astype(v.dtype)) + eps)
+
+        return jax.tree.map(f, updates, m, v), NAdamState(adam, product)
 
     return optax.GradientTransformation(init, update)
+
+
+def _scale_by_radam(betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
+    _check_moments(betas, eps)
+    limit = (1 + betas[1]) / (1 - betas[1])
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        t, m, v = state = _moments(updates, state, betas)
+        c1, c2 = (_bias_correction(beta, t) for beta in betas)
+        mean = jax.tree.map(lambda m: m / c1.astype(m.dtype), m)
+        if limit <= 5:  # and so is every ρ
+            return mean, state
+        rho = _average_length(betas[1], t)
+        enough = rho > 5
+        rho = jnp.maximum(rho, 5)
+        r = jnp.sqrt((rho - 4) * (rho - 2) / rho * (limit / (limit - 4) / (limit - 2)) * c2)
+        f = lambda m, v: jnp.where(enough, r.astype(m.dtype) * m / (jnp.sqrt(v) + eps), m)
+        return jax.tree.map(f, mean, v), state
+
+    return optax.GradientTransformation(_no_moments, update)
+
+
+def _scale_by_rss(initial: float, eps: float) -> optax.GradientTransformation:
+    def init(params: Any) -> optax.ScaleByRssState:
+        return optax.ScaleByRssState(optax.tree.full_like(params, initial))
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        s = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, updates)
+        f = lambda g, s: g / (jnp.sqrt(s) + eps)
+        return jax.tree.map(f, updates, s), optax.ScaleByRssState(s)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _no_moments(params: Any) -> optax.ScaleByAdamState:
+    zeros = optax.tree.zeros_like(params)
+    return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+
+
+def _moments(updates: Any, state: Any, betas: tuple[float, float]) -> Any:
+    """A ScaleByAdamState, t, m and v, with one gradient more."""
+    return optax.ScaleByAdamState(
+        jnp.asarray(optax.safe_increment(state.count)),
+        optax.tree.update_moment(updates, state.mu, betas[0], 1),
+        optax.tree.update_moment(updates, state.nu, betas[1], 2),
+    )
 
 
 def _bias_correction(beta: float, t: Array) -> Array:
@@ -289,9 +428,23 @@ def _bias_correction(beta: float, t: Array) -> Array:
     return -jnp.expm1(t.astype(float) * (math.log(beta) if beta else -math.inf))
 
 
-def _check(**numbers: Any) -> None:
-    for name, number in numbers.items():
-        if jnp.ndim(number) > 0:
-            raise ValueError(f"`{name}` must be one number, got shape {jnp.shape(number)}")
-        if not isinstance(number, Tracer) and not number >= 0:
-            raise ValueError(f"`{name}` must be at least 0, got {number}")
+def _average_length(beta: float, t: Array) -> Array:
+    """RAdam's ρ, whose digits float32 would cancel, and float64 five of them.
+
+    With λ = -log β it is L(λ / 2) + t (1 - L(t λ / 2)), where L(y) = coth y - 1 / y, for small y as
+    the continued fraction y / (3 + y² / (5 + y² / …)).
+    """
+
+    def rest(y: Array) -> Array:  # 1 - L(y)
+        below = functools.reduce(lambda below, k: k + y * y / below, range(15, 1, -2), 17.0)
+        return jnp.where(y < 1, 1 - y / below, 1 / y - 2 / jnp.expm1(2 * y))
+
+    half = jnp.asarray(-math.log(beta) / 2, float)
+    steps = t.astype(float)
+    return 1 - rest(half) + steps * rest(steps * half)
+
+
+def _check_moments(betas: tuple[float, float], eps: float) -> None:
+    check_rates(eps=eps)
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"`betas` must lie in [0, 1), got {betas}")

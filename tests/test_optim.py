@@ -11,20 +11,40 @@ import optax
 import pytest
 import torch
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 
 from jaxrnn import optim
 from jaxrnn.optim import (
+    adagrad,
     adam,
+    adamw,
     clip_grad_norm,
     clip_grad_value,
+    cosine_annealing_lr,
+    exponential_lr,
+    nadam,
+    radam,
     reduce_lr_on_plateau,
     rmsprop,
     sgd,
+    step_lr,
 )
 
 
-TORCH = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
+TORCH = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
 STEPS, EPOCHS = 200, 120
 SHAPES = {"weight": (3, 2), "bias": (4,), "scale": ()}
 # Both sides round each step to 1e-16 of a parameter of about 1, in other orders (torch multiplies
@@ -93,6 +113,19 @@ OPTIMIZERS = [
     ("adam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2}),
     ("adam", {"lr": 0.1, "weight_decay": 0.1}),
     ("adam", {"lr": 0.1, "betas": (0.0, 0.0)}),
+    ("adamw", {}),
+    ("adamw", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.3}),
+    ("nadam", {}),
+    ("nadam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, "momentum_decay": 0.5}),
+    ("nadam", {"lr": 0.1, "weight_decay": 0.1, "momentum_decay": 0.0}),
+    ("nadam", {"lr": 0.1, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("radam", {}),
+    ("radam", {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-2, "weight_decay": 0.1}),
+    ("radam", {"lr": 0.1, "betas": (0.9, 0.66), "weight_decay": 0.1}),
+    ("radam", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    ("adagrad", {}),
+    ("adagrad", {"lr": 0.1, "lr_decay": 0.1, "weight_decay": 0.1}),
+    ("adagrad", {"lr": 0.1, "initial_accumulator_value": 0.5, "eps": 1e-2}),
     ("rmsprop", {}),
     ("rmsprop", {"lr": 0.1, "alpha": 0.9, "eps": 1e-2}),
     ("rmsprop", {"momentum": 0.9, "weight_decay": 0.1}),
@@ -110,33 +143,38 @@ def test_trajectory(name, options):
 
 @pytest.mark.parametrize("name", TORCH)
 def test_rates(name):
-    """As a number, an array, a schedule; injected; and one for each of a batch of trainings."""
+    """By a schedule, and one for each of a batch of trainings."""
     params, gradients = draw(seed=0), draw(STEPS, seed=1)
+    run = lambda lr: ours(getattr(optim, name)(lr), params, gradients)
+    wanted = lambda rate: theirs(TORCH[name], params, gradients, rate=rate)
+    rate = lambda step: 0.5 ** (1 + step // 50).astype(float)
+    assert_close(jax.jit(lambda: run(rate))(), wanted(lambda i: float(rate(np.int64(i)))))
+    each = jax.jit(jax.vmap(run))(jnp.array([0.3, 0.1]))
+    assert_close(jax.tree.map(lambda a: a[1], each), wanted(lambda i: 0.1))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_rates_of_other_kinds(name):
+    """As an array that is a constant of jit, and injected."""
+    params, gradients = draw(seed=0), draw(20, seed=1)
     make = getattr(optim, name)
     run = lambda lr: ours(make(lr), params, gradients)
     wanted = jax.jit(lambda: run(0.1))()
-    assert_close(jax.jit(run)(0.1), wanted)
-    assert_close(jax.jit(lambda: run(lambda step: 0.1))(), wanted)
+    assert_close(jax.jit(lambda: run(jnp.array(0.1)))(), wanted)
     injected = optax.inject_hyperparams(lambda lr: make(lr))(lr=0.1)
     assert_close(jax.jit(functools.partial(ours, injected))(params, gradients), wanted)
-    each = jax.jit(jax.vmap(run))(jnp.array([0.3, 0.1]))
-    assert_close(jax.tree.map(lambda a: a[1], each), wanted)
-    rate = lambda step: 0.5 ** (1 + step // 50).astype(float)
-    found = jax.jit(lambda: run(rate))()
-    assert_close(
-        found, theirs(TORCH[name], params, gradients, rate=lambda i: float(rate(np.int64(i))))
-    )
 
 
 def test_state_does_not_hold_the_rate():
     """Each step may build the optimiser with another one."""
     params = draw(seed=0)
-    trees = [jax.tree.structure(adam(lr).init(params)) for lr in (0.1, 1.0, jnp.array(0.1))]
-    assert len(set(trees)) == 1
+    for name in TORCH:
+        states = [getattr(optim, name)(lr).init(params) for lr in (0.1, 1.0, jnp.array(0.1))]
+        assert len({str(state) for state in states}) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("name", "options"), OPTIMIZERS[4:7] + OPTIMIZERS[-6:], ids=str)
+@pytest.mark.parametrize(("name", "options"), [each for each in OPTIMIZERS if each[1]], ids=str)
 def test_dtype_is_kept(name, options, dtype):
     """By parameters and state, whatever the dtype of the rate."""
     params, gradients = draw(seed=0, dtype=dtype), draw(3, seed=1, dtype=dtype)
@@ -145,8 +183,25 @@ def test_dtype_is_kept(name, options, dtype):
         chain = optax.chain(clip_grad_norm(0.5), clip_grad_value(0.2), make)
         shapes = jax.eval_shape(functools.partial(ours, chain), params, gradients)
         assert {a.dtype.name for a in jax.tree.leaves(shapes)} == {dtype}
-        floats = [a.dtype for a in jax.tree.leaves(chain.init(params)) if a.dtype != jnp.int32]
-        assert {a.name for a in floats} <= {dtype}
+        state = jax.tree.leaves_with_path(chain.init(params))
+        dtypes = {a.dtype.name for path, a in state if "mu_product" not in str(path)}
+        assert dtypes <= {dtype, "int32"}
+
+
+@pytest.mark.parametrize("name", ["adam", "nadam", "radam", "adagrad"])
+def test_without_x64(name):
+    """As near to float64 as float32 comes, although 1 - βᵗ and RAdam's ρ are small differences."""
+    options = {"lr": 0.1} if name == "adagrad" else {"lr": 0.1, "betas": (0.9, 0.9999)}
+    params, gradients = draw(seed=0), draw(20, seed=1)
+    run = lambda *trees: ours(getattr(optim, name)(**options), *trees)
+    moved = lambda found: np.concatenate([
+        (np.asarray(found[name], float) - np.asarray(params[name])).ravel() for name in params
+    ])  # fmt: skip
+    wanted = moved(jax.jit(run)(params, gradients))
+    with jax.enable_x64(False):
+        narrow = jax.tree.map(lambda a: np.asarray(a, np.float32), (params, gradients))
+        found = moved(jax.jit(run)(*narrow))
+    np.testing.assert_allclose(found, wanted, 0, 3e-6 * abs(wanted).max())
 
 
 def scaled(norm):
@@ -204,14 +259,48 @@ def test_clipped_trajectory():
     assert_close(found, theirs(make, params, gradients, before))
 
 
-def rates(plateau, lr, metrics):
+SCHEDULES = [
+    (step_lr, StepLR, {"step_size": 30}),
+    (step_lr, StepLR, {"step_size": 7, "gamma": 0.9}),
+    (step_lr, StepLR, {"step_size": 70, "gamma": 0.0}),
+    (step_lr, StepLR, {"step_size": 50, "gamma": -1.5}),
+    (exponential_lr, ExponentialLR, {"gamma": 0.95}),
+    (exponential_lr, ExponentialLR, {"gamma": 1.01}),
+    (cosine_annealing_lr, CosineAnnealingLR, {"T_max": 20}),
+    (cosine_annealing_lr, CosineAnnealingLR, {"T_max": 21, "eta_min": 0.1}),
+    (cosine_annealing_lr, CosineAnnealingLR, {"T_max": 300, "eta_min": 0.7}),
+    (cosine_annealing_lr, CosineAnnealingLR, {"T_max": 1}),
+]
+
+
+@pytest.mark.parametrize(("make", "torch_make", "options"), SCHEDULES)
+def test_schedule(make, torch_make, options):
+    """At every count, as a number or within jit, and with rates that are traced."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+    scheduler = torch_make(optimizer, **options)
+    wanted = []
+    for _ in range(STEPS):
+        wanted.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    counts = jnp.arange(STEPS, dtype=jnp.int32)
+    found = jax.jit(jax.vmap(lambda lr: make(lr, **options)(counts)))(jnp.array([2.0, 0.5]))[1]
+    # Torch steps from rate to rate, and close to the cosine's minimum in steps of 1 / T_max².
+    np.testing.assert_allclose(found, wanted, 1e-13, 1e-16)
+    schedule = make(jnp.array(0.5, "float32"), **options)
+    np.testing.assert_allclose(
+        [schedule(t) for t in range(0, STEPS, 19)], wanted[::19], 1e-13, 1e-16
+    )
+
+
+def rates(plateau, metrics):
     """The rate after every epoch."""
 
     def step(state, metric):
         state = plateau.step(state, metric)
         return state, state.lr
 
-    return jax.lax.scan(step, plateau.init(lr), metrics)[1]
+    return jax.lax.scan(step, plateau.init(), metrics)[1]
 
 
 def metrics_of(seed):
@@ -245,7 +334,8 @@ def assert_plateau(options, metrics, lr=0.5):
     for metric in metrics:
         scheduler.step(metric)
         wanted.append(optimizer.param_groups[0]["lr"])
-    found = jax.jit(lambda m: rates(reduce_lr_on_plateau(**options), lr, m))(jnp.asarray(metrics))
+    run = lambda lr, metrics: rates(reduce_lr_on_plateau(lr, **options), metrics)
+    found = jax.jit(run)(lr, jnp.asarray(metrics))
     np.testing.assert_array_equal(found, wanted)  # in float64 both sides compute the same numbers
     return wanted
 
@@ -272,7 +362,7 @@ def test_training_on_plateaus():
     epochs, batches = 20, STEPS // 20
     params, gradients = draw(seed=0), draw(STEPS, seed=1)
     metrics = np.random.default_rng(3).normal(size=epochs)
-    plateau = reduce_lr_on_plateau(patience=1, factor=0.5)
+    plateau = reduce_lr_on_plateau(0.1, patience=1, factor=0.5)
 
     def epoch(carry, data):
         params, state, scheduler = carry
@@ -287,7 +377,7 @@ def test_training_on_plateaus():
         return (params, state, plateau.step(scheduler, data[1])), history
 
     split = jax.tree.map(lambda a: a.reshape(epochs, batches, *a.shape[1:]), gradients)
-    start = params, adam().init(params), plateau.init(0.1)
+    start = params, adam().init(params), plateau.init()
     history = jax.jit(lambda *data: jax.lax.scan(epoch, start, data)[1])(split, jnp.array(metrics))
     found = jax.tree.map(lambda a: a.reshape(STEPS, *a.shape[2:]), history)
 
@@ -299,12 +389,12 @@ def test_training_on_plateaus():
 
 def test_plateau_without_x64():
     """It is scanned over, so that its state must keep its dtypes; and takes a float32 metric."""
-    plateau = reduce_lr_on_plateau(patience=0)
+    plateau = reduce_lr_on_plateau(jnp.float32(0.5), patience=0)
     with jax.enable_x64(False):
-        found = rates(plateau, 0.5, jnp.ones(3))
+        found = rates(plateau, jnp.ones(3))
     np.testing.assert_allclose(found, [0.5, 0.05, 0.005], 1e-6)
-    assert plateau.init(1).lr.dtype == float
-    state = plateau.init(jnp.float32(0.5))
+    assert reduce_lr_on_plateau(1.0).init().lr.dtype == float
+    state = plateau.init()
     dtypes = lambda state: [a.dtype for a in state]
     assert dtypes(plateau.step(state, np.float32(1))) == dtypes(state)
 
@@ -322,14 +412,29 @@ ERRORS = [
     (adam, {"betas": (1.0, 0.9)}, "`betas` must lie in [0, 1), got (1.0, 0.9)"),
     (adam, {"betas": (0.9, -0.1)}, "`betas` must lie in [0, 1), got (0.9, -0.1)"),
     (adam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+    (adamw, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
+    (adamw, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
+    (adamw, {"betas": (1.0, 0.9)}, "`betas` must lie in [0, 1), got (1.0, 0.9)"),
+    (adamw, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+    (nadam, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
+    (nadam, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
+    (nadam, {"betas": (0.9, math.nan)}, "`betas` must lie in [0, 1), got (0.9, nan)"),
+    (nadam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+    (nadam, {"momentum_decay": -1.0}, "`momentum_decay` must be at least 0, got -1.0"),
+    (radam, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
+    (radam, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
+    (radam, {"betas": (-0.1, 0.9)}, "`betas` must lie in [0, 1), got (-0.1, 0.9)"),
+    (radam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+    (adagrad, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
+    (adagrad, {"lr_decay": -1.0}, "`lr_decay` must be at least 0, got -1.0"),
+    (adagrad, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
+    (adagrad, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
+    (adagrad, {"initial_accumulator_value": -1.0}, "`initial_accumulator_value` must be at least"),
     (rmsprop, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
     (rmsprop, {"alpha": -0.1}, "`alpha` must be at least 0, got -0.1"),
     (rmsprop, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
     (rmsprop, {"momentum": -1.0}, "`momentum` must be at least 0, got -1.0"),
     (rmsprop, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
-    (reduce_lr_on_plateau, {"factor": 1.0}, "`factor` must be below 1, got 1.0"),
-    (reduce_lr_on_plateau, {"mode": "mean"}, "`mode` must be 'min' or 'max', got 'mean'"),
-    (reduce_lr_on_plateau, {"threshold_mode": "x"}, "`threshold_mode` must be 'rel' or 'abs', got"),
 ]
 
 
@@ -342,15 +447,59 @@ def test_raises_as_torch_does(function, options, message):
         name: torch.tensor(np.asarray(option)) if isinstance(option, jax.Array) else option
         for name, option in options.items()
     }
-    parameter = torch.zeros(1)
-    if function is reduce_lr_on_plateau:
-        call = functools.partial(ReduceLROnPlateau, torch.optim.SGD([parameter]), **options)
-    else:
-        call = functools.partial(TORCH[function.__name__], [parameter], **options)
     with pytest.raises(ValueError):  # noqa: PT011
-        call()
+        TORCH[function.__name__]([torch.zeros(1)], **options)
 
 
-def test_plateau_refuses_a_negative_rate():
-    with pytest.raises(ValueError, match="`lr` must be at least 0, got -1"):
-        reduce_lr_on_plateau().init(-1.0)
+SCHEDULER_ERRORS = [
+    (reduce_lr_on_plateau, {"factor": 1.0}, "`factor` must be below 1, got 1.0"),
+    (reduce_lr_on_plateau, {"mode": "mean"}, "`mode` must be 'min' or 'max', got 'mean'"),
+    (reduce_lr_on_plateau, {"threshold_mode": "x"}, "`threshold_mode` must be 'rel' or 'abs', got"),
+    (reduce_lr_on_plateau, {"lr": -0.1}, "`lr` must be at least 0, got -0.1"),
+    (step_lr, {"step_size": 0}, "`step_size` must be a positive integer, got 0"),
+    (step_lr, {"lr": -0.1, "step_size": 1}, "`lr` must be at least 0, got -0.1"),
+    (exponential_lr, {"lr": -0.1, "gamma": 0.1}, "`lr` must be at least 0, got -0.1"),
+    (exponential_lr, {"gamma": jnp.ones(2)}, "`gamma` must be one number, got shape (2,)"),
+    (cosine_annealing_lr, {"T_max": 0}, "`T_max` must be a positive integer, got 0"),
+    (cosine_annealing_lr, {"lr": -0.1, "T_max": 1}, "`lr` must be at least 0, got -0.1"),
+    (cosine_annealing_lr, {"T_max": 1, "eta_min": jnp.ones(2)}, "`eta_min` must be one number"),
+]
+TORCH_SCHEDULERS = {
+    "reduce_lr_on_plateau": ReduceLROnPlateau,
+    "step_lr": StepLR,
+    "exponential_lr": ExponentialLR,
+    "cosine_annealing_lr": CosineAnnealingLR,
+}
+
+
+@pytest.mark.parametrize(("function", "options", "message"), SCHEDULER_ERRORS)
+@pytest.mark.usefixtures("bare")
+def test_schedulers_raise_as_torch_does(function, options, message):
+    """Which finds out with its optimiser's rate, or at the first step."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        function(**{"lr": 0.1} | options)
+    options = {
+        name: torch.ones(2) if isinstance(option, jax.Array) else option
+        for name, option in options.items()
+    }
+    with pytest.raises((ValueError, ZeroDivisionError, RuntimeError)):  # noqa: PT012
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=options.pop("lr", 0.1))
+        scheduler = TORCH_SCHEDULERS[function.__name__](optimizer, **options)
+        optimizer.step()
+        scheduler.step()
+        float(optimizer.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("clip", "torch_clip", "name"),
+    [
+        (clip_grad_norm, clip_grad_norm_, "max_norm"),
+        (clip_grad_value, clip_grad_value_, "clip_value"),
+    ],
+)
+@pytest.mark.usefixtures("bare")
+def test_clipping_raises_as_torch_does(clip, torch_clip, name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be one number, got shape \(3,\)"):
+        clip(jnp.ones(3))
+    with pytest.raises((ValueError, RuntimeError)):
+        torch_clip([], torch.ones(3))
