@@ -1,4 +1,4 @@
-"""The command: `python -m parity`, and `python -m parity check FILE` and `documents`."""
+"""The command: `python -m parity`, and its `check FILE`, `documents` and `training`."""
 
 import argparse
 import fnmatch
@@ -6,7 +6,7 @@ import io
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -19,8 +19,9 @@ from .cases import table
 from .check import check
 from .mistakes import MISTAKES
 from .rows import DOCUMENTS
-from .run import document_jobs, jobs, run_all, run_documents
+from .run import jobs, run_all, run_systems, system_jobs
 from .tensors import DTYPES
+from .trajectories import TRAININGS
 from .verify import Result
 
 
@@ -30,7 +31,7 @@ DEVICES = ("cpu", "gpu", "tpu")
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=True)
-    commands = {"check": _check, "documents": _documents}
+    commands = {"check": _check, "documents": _documents, "training": _training}
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](console, arguments[1:])
     return _run(console, arguments)
@@ -40,7 +41,8 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "python -m parity",
         description="Holds jaxrnn against torch.nn over the whole option surface. Exit status 1 on "
-        "any disagreement. See also: python -m parity check --help, … documents --help",
+        "any disagreement. See also: python -m parity check --help, … documents --help, … training "
+        "--help",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
@@ -114,20 +116,43 @@ def _documents(console: Console, arguments: Sequence[str]) -> int:
         "disagreement, missing row or mistake that is not seen.",
     )
     parser.add_argument("row", nargs="*", help="only these rows, such as 0.8 1.6")
+    return _compare(console, parser, arguments, "documents", DOCUMENTS, report.show_documents)
+
+
+def _training(console: Console, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m parity training",
+        description="Holds jaxrnn's optimisers and schedulers against torch's, step by step, and "
+        "whole trainings of the PyTorch texts; and plants known mistakes in them. Exit status 1 on "
+        "any disagreement or mistake that is not seen.",
+    )
+    parser.add_argument("row", nargs="*", help="only these rows, such as AdamW 0.3")
+    return _compare(console, parser, arguments, "training", TRAININGS, report.show_training)
+
+
+def _compare(
+    console: Console,
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str],
+    command: str,
+    known: Collection[str],
+    show: Callable[..., None],
+) -> int:
+    """Systems, by rows."""
     parser.add_argument("--device", choices=DEVICES, default="cpu")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
     options = parser.parse_args(arguments)
 
-    if unknown := [row for row in options.row if row not in DOCUMENTS]:
-        parser.error(f"there is no row {unknown[0]}; the rows are {', '.join(DOCUMENTS)}")
+    if unknown := [row for row in options.row if row not in known]:
+        parser.error(f"there is no row {unknown[0]}; the rows are {', '.join(known)}")
     _check_options(parser, options)
-    rows = [row for row in DOCUMENTS if not options.row or row in options.row]
-    work = document_jobs(rows)
+    rows = [row for row in known if not options.row or row in options.row]
+    work = system_jobs(command, rows)
     total = sum(1 + len(job.mistakes) for job in work)
     start = time.perf_counter()
-    results = _progress(console, run_documents(work, options.device), total)
+    results = _progress(console, run_systems(work, options.device), total)
     results.sort(key=lambda result: (rows.index(result.row), result.name, result.mistake or ""))
-    report.show_documents(console, rows, results)
+    show(console, rows, results)
     console.print(report.versions_line(options.device, report.TRUTH_OF_SYSTEMS))
     console.print(report.documents_verdict(rows, results, time.perf_counter() - start))
     if options.json:

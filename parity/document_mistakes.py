@@ -73,6 +73,8 @@ def written(function: Function) -> Callable[[Function], Function]:
 
 
 def optimizer(name: str, make: Function) -> Callable[[Function], Function]:
+    """`make` takes the optimiser's rate and options."""
+
     def wrong(right: Function) -> Function:
         def call(params: Any, **inputs: Any) -> Any:
             # Strict promotion, as in tests, optax does not stand.
@@ -196,7 +198,7 @@ def token_before(logits: Any, t: int, target: Any, coin: Any) -> Any:
 # Trainings and data.
 
 
-def adam_without_correction(lr: Any) -> Any:
+def adam_without_correction(lr: Any, **options: Any) -> Any:
     return optax.chain(optax.scale_by_rms(0.999, 1e-8, eps_in_sqrt=False), optim.sgd(lr))
 
 
@@ -209,8 +211,8 @@ def clip_without_eps(right: Any, max_norm: float) -> Any:
     return optax.clip_by_global_norm(max_norm)
 
 
-def less_patient(right: Any, **options: Any) -> Any:
-    return right(**options | {"patience": options["patience"] - 1})
+def less_patient(right: Any, lr: Any, **options: Any) -> Any:
+    return right(lr, **options | {"patience": options["patience"] - 1})
 
 
 def mean_over_the_batch(x: Any, y: Any) -> Any:
@@ -299,11 +301,11 @@ MISTAKES = {
     "plateau one epoch less patient": Mistake("0.10", "shuffled, dropout, plateau",
         instead(optim, "reduce_lr_on_plateau", less_patient)),
     "Adam's eps in the root": Mistake("3.3", "MSE with Adam",
-        optimizer("Adam", lambda lr: optax.adam(lr, eps=0.0, eps_root=1e-8))),
+        optimizer("Adam", lambda lr, betas: optax.adam(lr, *betas, eps=0.0, eps_root=1e-8))),
     "Adam without bias correction": Mistake("3.3", "MSE with Adam",
         optimizer("Adam", adam_without_correction)),
     "RMSprop with optax's defaults": Mistake("3.3", "MSE with RMSprop",
-        optimizer("RMSprop", optax.rmsprop)),
+        optimizer("RMSprop", lambda lr, **_: optax.rmsprop(lr))),
     "loss averaged over the batch only": Mistake("3.3", "MSE with SGD",
         recipe(our_loss=mean_over_the_batch)),
     "deviation of a sample": Mistake("3.2", "normalisation",

@@ -20,6 +20,7 @@ from .compare import Block
 from .rows import DOCUMENTS
 from .systems import Compared
 from .tensors import DTYPES
+from .trajectories import TRAININGS
 from .verify import Result, torch_device
 
 
@@ -27,6 +28,12 @@ TRUTH_OF_LAYERS = f"numpy longdouble, eps {truth.EPS:.1e}" + (
     "" if truth.EPS < 2.0**-52 else ", no better than float64"
 )
 TRUTH_OF_SYSTEMS = "torch in float64"
+ALLOWED_OF_TRAININGS = (
+    "in float64, after every step: losses, gradient norms, rates, and parameters (of the texts' "
+    "trainings at the end); allowed: (5 · own + 4 eps) · √steps for a tensor, (10 · own + 8 eps) · "
+    "√steps for one of its steps or gates, since each step rounds anew; own: what an ulp in "
+    "weights, data, gradients and the optimiser's numbers does to torch"
+)
 NOT_SEEN = "the mistake was not seen, or its case fails without it"
 
 
@@ -101,6 +108,35 @@ def show_documents(console: Console, rows: Sequence[str], results: Sequence[Comp
         )
     table.caption = "JAX's error, torch's own: of the part that used most of its allowance"
     console.print(table)
+    _show_failures(console, results)
+
+
+def show_training(console: Console, rows: Sequence[str], results: Sequence[Compared]) -> None:
+    """A line for each optimiser, scheduler and training, what is allowed, and disagreements."""
+    heads = ("training", "cases", "steps", "error", "torch's own", "of allowance", "verdict")
+    table = Table(*heads, box=box.SIMPLE, padding=0, pad_edge=False, show_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:6]:
+        column.justify = "right"
+    for row in rows:
+        found, status = _cases(row, results), row_status(row, results)
+        worst = max((case.output for case in found), key=lambda block: block.used, default=None)
+        figures = ["–"] * 3
+        if worst is not None:
+            figures = [f"{worst.error:.1e}", f"{worst.own:.1e}", f"{worst.used:.0%}"]
+        table.add_row(
+            *(f"{row} {TRAININGS[row]}", str(len(found))),
+            str(max((case.steps for case in found), default=0)),
+            *(*figures, status),
+            style=None if status == "agrees" else "red",
+        )
+    table.caption = "error, torch's own: of the part that used most of its allowance"
+    console.print(table)
+    console.print(ALLOWED_OF_TRAININGS)
+    _show_failures(console, results)
+
+
+def _show_failures(console: Console, results: Sequence[Compared]) -> None:
     for result in results:
         wrong = [*result.wrong, *(f"not compared: {name}" for name in result.unjudged)]
         where = f"{result.row} {result.name} [{result.dtype}]"

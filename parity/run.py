@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import torch
 
-from . import document_mistakes, jax_side
+from . import document_mistakes, jax_side, rows, training_mistakes, trajectories
 from .cases import Case
 from .mistakes import MISTAKES
-from .rows import systems
-from .systems import Compared, verify_system
+from .systems import Compared, System, judge, run_reference
 from .verify import Result, verify
 
 
@@ -26,12 +25,17 @@ class Job(NamedTuple):
     mistakes: tuple[str, ...] = ()
 
 
-class DocumentJob(NamedTuple):
-    """A system of the texts, by its number, since functions do not travel between processes."""
+class SystemJob(NamedTuple):
+    """A system of a command, by its number, since functions do not travel between processes."""
 
+    command: str
     system: int
     dtype: str
     mistakes: tuple[str, ...] = ()
+
+
+SYSTEMS = {"documents": rows.systems, "training": trajectories.systems}
+PLANTED = {"documents": document_mistakes.MISTAKES, "training": training_mistakes.MISTAKES}
 
 
 def jobs(cases: Sequence[Case], dtypes: Sequence[str] | None, mistakes: Sequence[str]) -> list[Job]:
@@ -54,25 +58,29 @@ def run_all(work: Sequence[Job], device: str = "cpu") -> Iterator[Result]:
     return _spread(_work, work, device)
 
 
-def document_jobs(rows: Collection[str]) -> list[DocumentJob]:
-    """Every system of these rows in each of its dtypes; in float64 with its known mistakes."""
+def system_jobs(command: str, rows: Collection[str]) -> list[SystemJob]:
+    """Every system of these rows in each of its dtypes, the long ones first.
+
+    In float64 with its known mistakes.
+    """
     planted = lambda *where: tuple(
         name
-        for name, mistake in document_mistakes.MISTAKES.items()
+        for name, mistake in PLANTED[command].items()
         if (mistake.row, mistake.system, "float64") == where
     )
+    found = _systems(command)
     work = [
-        DocumentJob(i, dtype, planted(system.row, system.name, dtype))
-        for i, system in enumerate(_systems())
+        SystemJob(command, i, dtype, planted(system.row, system.name, dtype))
+        for i, system in enumerate(found)
         for dtype in system.dtypes
         if system.row in rows
     ]
-    return sorted(work, key=lambda job: -len(job.mistakes))
+    return sorted(work, key=lambda job: (-found[job.system].steps, -len(job.mistakes)))
 
 
-def run_documents(work: Sequence[DocumentJob], device: str = "cpu") -> Iterator[Compared]:
-    """Results of the texts' systems, as they come."""
-    return _spread(run_document, work, device)
+def run_systems(work: Sequence[SystemJob], device: str = "cpu") -> Iterator[Compared]:
+    """Results of systems, as they come."""
+    return _spread(run_system, work, device)
 
 
 def _spread(
@@ -89,20 +97,22 @@ def _spread(
             yield from future.result()
 
 
-def run_document(job: DocumentJob, device: str = "cpu") -> list[Compared]:
+def run_system(job: SystemJob, device: str = "cpu") -> list[Compared]:
     """A system, then its mistakes; none counts as seen if the system fails without any."""
-    system = _systems()[job.system]
-    results = [verify_system(system, job.dtype, device=device)]
+    system = _systems(job.command)[job.system]
+    reference = run_reference(system, job.dtype, device=device)
+    results = [judge(system, reference)]
     for name in job.mistakes:
-        wrong = document_mistakes.MISTAKES[name].wrong(system.jax)
-        result = verify_system(system, job.dtype, wrong, device=device)
+        result = judge(system, reference, PLANTED[job.command][name].wrong(system.jax))
         seen = result.wrong if results[0].passed else []
         results.append(result._replace(mistake=name, wrong=seen))
     jax.clear_caches()
     return results
 
 
-_systems = functools.cache(systems)
+@functools.cache
+def _systems(command: str) -> list[System]:
+    return SYSTEMS[command]()
 
 
 def _start() -> None:

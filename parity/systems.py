@@ -1,8 +1,8 @@
 """Any system on both sides: a torch module and a JAX function on the same parameters and inputs.
 
 The criterion is that of `compare`. For float32 the truth is torch in float64. For float64 there is
-no third computation: torch is the truth, and its own error is what moving every input by an ulp
-does to it. What such a system is made of, its recurrent layers, is judged more strictly by
+mostly no third computation: torch is the truth, and its own error is what moving every input by an
+ulp does to it. What such a system is made of, its recurrent layers, is judged more strictly by
 `verify`.
 """
 
@@ -50,6 +50,7 @@ class System(NamedTuple):
     dtypes: Sequence[str] = ("float64", "float32")
     idle: Sequence[str] = ()  # parameters that have no gradient, as the text would have it
     steps: int = 1  # of a training: each rounds anew, and errors add up as in a random walk
+    truth: Callable[..., Arrays] | None = None  # of some outputs, better than torch in float64
 
 
 class Compared(NamedTuple):
@@ -66,6 +67,7 @@ class Compared(NamedTuple):
     wrong: list[str]
     unjudged: list[str]
     seconds: float
+    steps: int = 1
     mistake: str | None = None
 
     @property
@@ -79,6 +81,17 @@ class Data(NamedTuple):
     params: Arrays
     inputs: Arrays
     cotangents: Arrays
+
+
+class Reference(NamedTuple):
+    """What torch computed of a system: on the data, on copies moved by an ulp, and the truth."""
+
+    data: Data
+    runs: list[Arrays]
+    truth: Arrays
+    dtype: str
+    device: str
+    seconds: float
 
 
 def verify_system(
@@ -97,18 +110,39 @@ def verify_system(
         params: the parameters; random by default.
         device: JAX's; torch's is CUDA for a GPU where it has one.
     """
-    start, eps = time.perf_counter(), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
-    on = torch_device(device)
+    return judge(system, run_reference(system, dtype, params, device), jax_function)
+
+
+def run_reference(
+    system: System,
+    dtype: str,
+    params: Mapping[str, np.ndarray] | None = None,
+    device: str = "cpu",
+) -> Reference:
+    """Torch's part of `verify_system`, which several functions may be judged by."""
+    start, on = time.perf_counter(), torch_device(device)
     data, rng = _draw(system, dtype, params), np.random.default_rng(0)
     inputs = [data, *(_moved(data, rng) for _ in range(PERTURBED))]
     runs = [_run_torch(system, each, on) for each in inputs]
     truth = runs[0] if dtype == "float64" else _run_torch(system, _widen(data), on)
+    if system.truth is not None:
+        truth = truth | system.truth(**data.inputs)
+    return Reference(data, runs, truth, dtype, device, time.perf_counter() - start)
+
+
+def judge(
+    system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
+) -> Compared:
+    """JAX's part of `verify_system`."""
+    start, (data, runs, truth, dtype, device, seconds) = time.perf_counter(), reference
+    eps = float(ml_dtypes.finfo(DTYPES[dtype]).eps)
     with (
         jax.enable_x64(True),
         jax.default_device(jax.devices(device)[0]),
         jax.default_matmul_precision("highest"),
     ):
         found = _run_jax(system, data, jax_function or system.jax)
+    cut = _cut(data, truth, system.steps)
     verdicts = []
     for part in ("outputs", "gradients"):
         pick = lambda run, part=part: {
@@ -116,7 +150,7 @@ def verify_system(
         }
         verdicts.append(
             compare(
-                *(pick(truth), [pick(run) for run in runs], pick(found), _cut(data), eps),
+                *(pick(truth), [pick(run) for run in runs], pick(found), cut, eps),
                 slack=system.steps**0.5,
             )
         )
@@ -126,7 +160,8 @@ def verify_system(
         gradients.worst if system.differentiate else None,
         outputs.wrong + gradients.wrong + _idle(system, data, truth),
         outputs.unjudged + gradients.unjudged,
-        time.perf_counter() - start,
+        seconds + time.perf_counter() - start,
+        system.steps,
     )
 
 
@@ -254,10 +289,15 @@ def _wide(a: np.ndarray) -> np.ndarray:
     return a.astype(np.int64) if jnp.issubdtype(a.dtype, jnp.integer) else a
 
 
-def _cut(data: Data) -> Callable[[str], Cut]:
-    """Gates of recurrent weights, layers of a state, steps of what has (batch, time, features)."""
+def _cut(data: Data, truth: Arrays, steps: int) -> Callable[[str], Cut]:
+    """Gates of recurrent weights, layers of a state, steps of what has (batch, time, features).
+
+    And the steps of a training, of what is there for each of them.
+    """
 
     def cut(name: str) -> Cut:
+        if steps > 1 and truth[name].shape[:1] == (steps,) and not name.startswith("final "):
+            return Cut(0, [f"step {t}" for t in range(steps)])
         tensor = name.removeprefix("grad ").removeprefix("final ")
         if tensor in data.params:
             if _GATED.search(tensor):

@@ -5,7 +5,9 @@ gradient's norm and the learning rate of every step, and the parameters at the e
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,24 +29,29 @@ from .systems import System
 OPTIMIZERS = {
     "SGD": (optim.sgd, torch.optim.SGD),
     "Adam": (optim.adam, torch.optim.Adam),
+    "AdamW": (optim.adamw, torch.optim.AdamW),
+    "NAdam": (optim.nadam, torch.optim.NAdam),
+    "RAdam": (optim.radam, torch.optim.RAdam),
+    "Adagrad": (optim.adagrad, torch.optim.Adagrad),
     "RMSprop": (optim.rmsprop, torch.optim.RMSprop),
 }
 
 
 class Recipe(NamedTuple):
-    """How to train. `batches` holds indices, (epochs, batches of an epoch, examples).
+    """How to train. `batches` holds the indices of every batch of every epoch.
 
     Both losses take the model's output and the targets; both models what follows the targets in a
     batch, such as masks, as keywords.
     """
 
-    batches: np.ndarray
+    batches: Sequence[Sequence[np.ndarray]]
     ours: Callable[..., Any]
     our_loss: Callable[..., Any]
     loss: Callable[..., Any]
     theirs: Callable[..., Any] = lambda module, x, **masks: module(x, **masks)
     optimizer: str = "Adam"
     lr: float = 1e-3
+    options: Mapping[str, Any] = MappingProxyType({"betas": (0.9, 0.999)})
     max_norm: float | None = None
     plateau: Mapping[str, Any] | None = None
 
@@ -57,55 +64,62 @@ def training(
     recipe: Recipe,
     **options: Any,
 ) -> System:
-    """The system of a training on `inputs`: `x`, `y`, and per step what else the models take."""
+    """The system of a training on `inputs`: `x`, `y`, and per step what else the models take.
+
+    The optimiser's numbers are inputs like others, which are moved by an ulp, too: Adam's 1 - βᵗ
+    makes 1e-13 of it.
+    """
     names = [f"final {name}" for name in module.state_dict()]
+    numbers = {"lr": recipe.lr, **recipe.options}
     return System(
-        *(row, name, module, dict(inputs)),
+        *(row, name, module, {**inputs, **{n: np.asarray(a) for n, a in numbers.items()}}),
         functools.partial(train_jax, recipe),
         ["loss", "grad_norm", "lr", *names],
         functools.partial(_train_torch, recipe),
         differentiate=False,
         dtypes=("float64",),
-        steps=recipe.batches.shape[0] * recipe.batches.shape[1],
+        steps=sum(map(len, recipe.batches)),
         **options,
     )
 
 
-def train_jax(recipe: Recipe, params: Any, x: Any, y: Any, **masks: Any) -> Any:
-    make, _ = OPTIMIZERS[recipe.optimizer]
-    x, y = jnp.asarray(x), jnp.asarray(y)
+def number(a: Any) -> Any:
+    """A float, or a tuple of them, out of an array or tensor."""
+    return tuple(a.tolist()) if a.ndim else a.item()
+
+
+def train_jax(recipe: Recipe, params: Any, x: Any, y: Any, lr: Any, **given: Any) -> Any:
+    options = {name: number(given.pop(name)) for name in recipe.options}
+    make = functools.partial(OPTIMIZERS[recipe.optimizer][0], **options)
+    x, y, lr = (jnp.asarray(each) for each in (x, y, lr))
     clip = [] if recipe.max_norm is None else [optim.clip_grad_norm(recipe.max_norm)]
-    plateau = optim.reduce_lr_on_plateau(**(recipe.plateau or {}))
+    plateau = optim.reduce_lr_on_plateau(lr, **(recipe.plateau or {}))
     loss = lambda params, x, y, masks: recipe.our_loss(recipe.ours(params, x, **masks), y)
 
-    def epoch(carry: Any, given: Any) -> Any:
-        *carry, rate = carry
-        step = train_step(loss, optax.chain(*clip, make(rate.lr)))
-
-        def batch(carry: Any, given: Any) -> Any:
-            i, masks = given
-            params, state, metrics = step(*carry, x[i], y[i], masks)
-            return (params, state), metrics
-
-        carry, metrics = jax.lax.scan(batch, tuple(carry), given)
-        after = rate if recipe.plateau is None else plateau.step(rate, metrics.loss.mean())
-        return (*carry, after), (*metrics, jnp.full_like(metrics.loss, rate.lr))
-
     @jax.jit
-    def run(params: Any) -> Any:
-        start = (params, optax.chain(*clip, make(recipe.lr)).init(params), plateau.init(recipe.lr))
-        (params, *_), history = jax.lax.scan(epoch, start, (recipe.batches, masks))
-        return [each.ravel() for each in history], jaxrnn.to_state_dict(params)
+    def step(lr: Any, params: Any, state: Any, i: Any, masks: Any) -> Any:
+        return train_step(loss, optax.chain(*clip, make(lr)))(params, state, x[i], y[i], masks)
 
-    history, final = run(params)
-    return history, [final[name] for name in jaxrnn.to_state_dict(params)]
+    names, history = list(jaxrnn.to_state_dict(params)), []
+    state, rate = optax.chain(*clip, make(lr)).init(params), plateau.init()
+    for e, batches in enumerate(recipe.batches):
+        for b, i in enumerate(batches):
+            masks = {name: mask[e, b] for name, mask in given.items()}
+            params, state, metrics = step(rate.lr, params, state, i, masks)
+            history.append((metrics.loss, metrics.grad_norm, rate.lr))
+        if recipe.plateau is not None:
+            seen = [loss for loss, *_ in history[-len(batches) :]]
+            rate = plateau.step(rate, jnp.stack(seen).mean())
+    final = jaxrnn.to_state_dict(params)
+    return [jnp.stack(column) for column in zip(*history, strict=True)], [final[n] for n in names]
 
 
-def _train_torch(recipe: Recipe, module: nn.Module, x: Any, y: Any, **masks: Any) -> Any:
+def _train_torch(recipe: Recipe, module: nn.Module, x: Any, y: Any, **given: Any) -> Any:
+    options = {name: number(given.pop(name)) for name in ("lr", *recipe.options)}
     _, make = OPTIMIZERS[recipe.optimizer]
     # What is trained are copies, under the names that the module's parameters have here.
     params = {n: p.detach().clone().requires_grad_() for n, p in module.named_parameters()}
-    optimizer = make(params.values(), lr=recipe.lr)
+    optimizer = make(params.values(), **options)
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **(recipe.plateau or {}))
     history = []
 
@@ -119,10 +133,10 @@ def _train_torch(recipe: Recipe, module: nn.Module, x: Any, y: Any, **masks: Any
 
     for e, batches in enumerate(recipe.batches):
         seen = []
-        for b, i in enumerate(torch.as_tensor(batches)):
-            given = {name: mask[e, b] for name, mask in masks.items()}
+        for b, i in enumerate(map(torch.as_tensor, batches)):
+            masks = {name: mask[e, b] for name, mask in given.items()}
             named = {f"it.{name}": p for name, p in params.items()}
-            out = torch.func.functional_call(Called(), named, (x[i],), given)
+            out = torch.func.functional_call(Called(), named, (x[i],), masks)
             loss = recipe.loss(out, y[i])
             optimizer.zero_grad()
             loss.backward()
@@ -137,9 +151,51 @@ def _train_torch(recipe: Recipe, module: nn.Module, x: Any, y: Any, **masks: Any
 
 def systems() -> list[System]:
     """The texts' trainings, shortened where a text takes a hundred epochs."""
+    small = Sizes(examples=24, batch=8, hidden=5)
+    with _seeded():
+        return [
+            _sine_wave(10),
+            _scheduled(small, 8, threshold=0.5),
+            _monitored(small, 2),
+            _forecaster(small, 2),
+            _noisy_sine(1),
+            _plotted(),
+            _memorised(),
+            _sentiment(Sizes(examples=12, batch=4, hidden=5), 2, vocabulary=11, embedding=3),
+            *_ingredients(),
+        ]
+
+
+def whole() -> list[System]:
+    """The texts' trainings over all of their epochs, each with hundreds of steps or the text's."""
+    with _seeded():
+        return [
+            _sine_wave(100),
+            _scheduled(Sizes(examples=192, batch=32, hidden=16), 50),
+            _monitored(Sizes(examples=1000, batch=32, hidden=32), 20),
+            _forecaster(Sizes(examples=320, batch=32, hidden=16), 40),
+            _sentiment(Sizes(examples=240, batch=8, hidden=16), 10, vocabulary=100, embedding=8),
+            _memorised(),
+            _noisy_sine(100),
+        ]
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return [*_regressions(), *_classifications(), *_ingredients()]
+        yield
+
+
+class Sizes(NamedTuple):
+    """How much data a training has, and how wide its model is."""
+
+    examples: int
+    batch: int
+    hidden: int
+
+    def shuffled(self, epochs: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+        return [data.batches(self.examples, self.batch, rng=rng) for _ in range(epochs)]
 
 
 def _last_step(**options: Any) -> dict[str, Any]:
@@ -171,51 +227,69 @@ def noisy_sine(rng: np.random.Generator, n: int = 1000) -> np.ndarray:
     return np.sin(0.02 * np.arange(n)) + 2 * rng.random(n)
 
 
-def _regressions() -> list[System]:
-    rng = np.random.default_rng(0)
-    wave, small = sines(1000, 20, rng), sines(24, 20, rng)
-    recipe = Recipe(np.arange(1000).reshape(1, 1, -1).repeat(10, 0), **_last_step())
-    shuffled = np.stack([data.batches(24, 8, rng=rng) for _ in range(8)])
-    masks = lambda rate: rng.random((*shuffled.shape[:2], 1, 8, 20, 5)) >= rate
-    deep = lambda rate: d.LastStep("lstm", 1, 5, 1, num_layers=2, dropout=rate)
-    # What halves the loss in every epoch counts as better: the rate is cut after 6 bad ones.
-    plateau = {"factor": 0.5, "patience": 5, "threshold": 0.5}
-    forecast = noisy_sine(rng)
-    x, y = data.windows(forecast[:800], 3)
-    in_order = np.stack(data.batches(len(x), 32, drop_last=True))[None]
-    one_step = {"x": x[:, None], "y": y}
-    idle = ["rnn.weight_hh_l0"]  # after a single step from a state of 0
-    noisy = Recipe(in_order, lr=1e-4, **_last_step())
-    return [
-        training("0.3", "10 epochs", d.LastStep("rnn", 1, 32, 1), wave, recipe),
-        training(
-            *("0.10", "shuffled, dropout, plateau", deep(0.3)),
-            small | {"masks": masks(0.3)},
-            Recipe(shuffled, plateau=plateau, **_last_step(dropout=0.3)),
-        ),
-        training(
-            *("0.12", "2 epochs", d.LastStep("rnn", 1, 5, 1), small),
-            Recipe(shuffled[:2], **_last_step()),
-        ),
-        training(
-            *("1.9", "the training function, 2 epochs", deep(0.2)),
-            small | {"masks": masks(0.2)[:2]},
-            Recipe(shuffled[:2], **_last_step(dropout=0.2)),
-        ),
-        training(
-            "4.1",
-            "1 epoch of full batches",
-            d.LastStep("rnn", 3, 128, 1),
-            one_step,
-            noisy,
-            idle=idle,
-        ),
-        _plotted(forecast),
-    ]
+STEPS = 20  # of a sine
 
 
-def _plotted(series: np.ndarray) -> System:
+def _sine_wave(epochs: int) -> System:
+    recipe = Recipe([[np.arange(1000)]] * epochs, **_last_step())
+    given = sines(1000, STEPS, np.random.default_rng(0))
+    return training("0.3", f"{epochs} epochs", d.LastStep("rnn", 1, 32, 1), given, recipe)
+
+
+def _masks(
+    sizes: Sizes, rate: float, batches: Sequence[Any], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Between two layers, for each batch of each epoch; all batches are of one size."""
+    shape = (len(batches), len(batches[0]), 1, sizes.batch, STEPS, sizes.hidden)
+    return {"masks": rng.random(shape) >= rate}
+
+
+def _scheduled(sizes: Sizes, epochs: int, **plateau: Any) -> System:
+    rng = np.random.default_rng(1)
+    batches = sizes.shuffled(epochs, rng)
+    return training(
+        *("0.10", "shuffled, dropout, plateau"),
+        d.LastStep("lstm", 1, sizes.hidden, 1, num_layers=2, dropout=0.3),
+        sines(sizes.examples, STEPS, rng) | _masks(sizes, 0.3, batches, rng),
+        Recipe(
+            batches, plateau={"factor": 0.5, "patience": 5} | plateau, **_last_step(dropout=0.3)
+        ),
+    )
+
+
+def _monitored(sizes: Sizes, epochs: int) -> System:
+    rng = np.random.default_rng(2)
+    return training(
+        *("0.12", f"{epochs} epochs", d.LastStep("rnn", 1, sizes.hidden, 1)),
+        sines(sizes.examples, STEPS, rng),
+        Recipe(sizes.shuffled(epochs, rng), **_last_step()),
+    )
+
+
+def _forecaster(sizes: Sizes, epochs: int) -> System:
+    rng = np.random.default_rng(3)
+    batches = sizes.shuffled(epochs, rng)
+    return training(
+        *("1.9", f"the training function, {epochs} epochs"),
+        d.LastStep("lstm", 1, sizes.hidden, 1, num_layers=2, dropout=0.2),
+        sines(sizes.examples, STEPS, rng) | _masks(sizes, 0.2, batches, rng),
+        Recipe(batches, **_last_step(dropout=0.2)),
+    )
+
+
+def _noisy_sine(epochs: int) -> System:
+    x, y = data.windows(noisy_sine(np.random.default_rng(0))[:800], 3)
+    return training(
+        *("4.1", f"{epochs} epoch{'s' * (epochs > 1)}", d.LastStep("rnn", 3, 128, 1)),
+        {"x": x[:, None], "y": y},
+        Recipe([data.batches(len(x), 32)] * epochs, lr=1e-4, **_last_step()),
+        idle=["rnn.weight_hh_l0"],  # after a single step from a state of 0
+    )
+
+
+def _plotted() -> System:
     """What the text draws: the test part's truth and predictions, and where that part begins."""
+    series = noisy_sine(np.random.default_rng(0))
 
     def ours(params: Any, series: Any) -> Any:
         x, y = data.windows(series[800:], 3)
@@ -235,51 +309,57 @@ def _plotted(series: np.ndarray) -> System:
     )
 
 
-def _classifications() -> list[System]:
-    rng = np.random.default_rng(1)
-    everything = np.arange(32).reshape(1, 1, -1).repeat(10, 0)
-    ce = {"our_loss": losses.cross_entropy, "loss": functional.cross_entropy}
-    last = _last_step() | ce
-    last |= {
-        "ours": lambda params, x: models.sequence_model(params, x, pool="last_step")[0],
-        "theirs": lambda module, x: module(x)[0],
-    }
-    random = {"x": rng.standard_normal((32, 50, 100)), "y": rng.integers(0, 2, 32)}
-    lengths = rng.integers(1, 7, 12)
-    ids = np.where(np.arange(6) < lengths[:, None], rng.integers(1, 11, (12, 6)), 0)
-    order = np.stack([data.batches(12, 4, rng=rng) for _ in range(2)])
-    drawn = {
-        "layers": rng.random((2, 3, 1, 4, 6, 10)) >= 0.5,
-        "head": rng.random((2, 3, 4, 10)) >= 0.5,
-    }
-    sentiment = lambda params, x, layers, head: models.sentiment_classifier(
-        params, x[:, 1:], x[:, 0], masks=models.DropoutMasks(layers, head)
+def _memorised() -> System:
+    rng = np.random.default_rng(4)
+    return training(
+        *("2.4", "10 epochs", d.LastStep("rnn", 100, 128, 2, num_layers=2)),
+        {"x": rng.standard_normal((32, 50, 100)), "y": rng.integers(0, 2, 32)},
+        Recipe(
+            [[np.arange(32)]] * 10,
+            lambda params, x: models.sequence_model(params, x, pool="last_step")[0],
+            losses.cross_entropy,
+            functional.cross_entropy,
+            lambda module, x: module(x)[0],
+        ),
     )
-    torch_sentiment = lambda module, x, layers, head: module(x[:, 1:], x[:, 0], layers, head)
-    # One array of inputs, so that an index takes a text and its length.
-    texts = {"x": np.concatenate([lengths[:, None], ids], 1), "y": rng.integers(0, 2, 12)}
-    bce = {
-        "our_loss": lambda p, y: losses.binary_cross_entropy(p, y.astype(p.dtype)),
-        "loss": lambda p, y: functional.binary_cross_entropy(p, y.to(p.dtype)),
+
+
+def _sentiment(sizes: Sizes, epochs: int, *, vocabulary: int, embedding: int) -> System:
+    rng = np.random.default_rng(5)
+    longest, n = 6, sizes.examples
+    lengths = rng.integers(1, longest + 1, n)
+    words = rng.integers(1, vocabulary, (n, longest))
+    ids = np.where(np.arange(longest) < lengths[:, None], words, 0)
+    order = sizes.shuffled(epochs, rng)
+    each, width = (epochs, len(order[0])), 2 * sizes.hidden
+    module = d.SentimentLSTM(vocabulary, embedding, sizes.hidden)
+    # Or there is little to be clipped.
+    nn.init.normal_(module.get_parameter("fc.1.weight"), std=5.0)
+    given = {
+        # One array of inputs, so that an index takes a text and its length.
+        "x": np.concatenate([lengths[:, None], ids], 1),
+        "y": rng.integers(0, 2, n),
+        "layers": rng.random((*each, 1, sizes.batch, longest, width)) >= 0.5,
+        "head": rng.random((*each, sizes.batch, width)) >= 0.5,
     }
-    sentiment_lstm = d.SentimentLSTM(11, 3, 5)
-    nn.init.normal_(
-        sentiment_lstm.get_parameter("fc.1.weight"), std=5.0
-    )  # or there is little to be clipped
-    clipped = Recipe(order, sentiment, theirs=torch_sentiment, max_norm=1.0, **bce)
-    return [
-        training("2.4", "10 epochs", d.LastStep("rnn", 100, 128, 2, num_layers=2), random,
-                 Recipe(everything, **last)),
-        training("1.13", "the training loop, 2 epochs", sentiment_lstm, texts | drawn,
-                 clipped),
-    ]  # fmt: skip
+    recipe = Recipe(
+        order,
+        lambda params, x, layers, head: models.sentiment_classifier(
+            params, x[:, 1:], x[:, 0], masks=models.DropoutMasks(layers, head)
+        ),
+        lambda p, y: losses.binary_cross_entropy(p, y.astype(p.dtype)),
+        lambda p, y: functional.binary_cross_entropy(p, y.to(p.dtype)),
+        lambda module, x, layers, head: module(x[:, 1:], x[:, 0], layers, head),
+        max_norm=1.0,
+    )
+    return training("1.13", f"the training loop, {epochs} epochs", module, given, recipe)
 
 
 def _ingredients() -> list[System]:
     """Clipping and initialising, losses with optimisers, and a search."""
     rng = np.random.default_rng(2)
     x, classes = rng.standard_normal((6, 4, 3)), rng.integers(0, 3, 6)
-    steps = np.arange(6).reshape(1, 1, -1).repeat(5, 0)
+    steps = [[np.arange(6)]] * 5
     module = d.LastStep("gru", 3, 5, 3)
     ours = lambda params, x: models.sequence_model(params, x, pool="last_step")[0]
     theirs = lambda module, x: module(x)[0]
@@ -287,16 +367,18 @@ def _ingredients() -> list[System]:
         "cross-entropy": (losses.cross_entropy, functional.cross_entropy, classes),
         "MSE": (losses.mse_loss, functional.mse_loss, rng.standard_normal((6, 3))),
     }
+    adam = {"betas": (0.9, 0.999)}
+    optimizers = {"SGD": {}, "Adam": adam, "RMSprop": {"alpha": 0.99}}
     found = [
         training(
             *("3.3", f"{loss} with {name}", module, {"x": x, "y": y}),
-            Recipe(steps, ours, our_loss, their_loss, theirs, optimizer=name, lr=0.01),
+            Recipe(steps, ours, our_loss, their_loss, theirs, name, 0.01, options),
         )
         for loss, (our_loss, their_loss, y) in pairs.items()
-        for name in OPTIMIZERS
+        for name, options in optimizers.items()
     ]
     far = {"x": x, "y": 100 * rng.standard_normal((6, 3))}
-    clip = Recipe(steps, ours, losses.mse_loss, functional.mse_loss, theirs, "SGD", 0.1, 5.0)
+    clip = Recipe(steps, ours, losses.mse_loss, functional.mse_loss, theirs, "SGD", 0.1, {}, 5.0)
     return [*found, training("0.9", "clipped at 5", module, far, clip), _xavier(), *_search()]
 
 
@@ -336,8 +418,8 @@ def _xavier() -> System:
 
 def _search() -> list[System]:
     """A grid and a random search over learning rates and hidden sizes, and their winners."""
-    sizes, wave = ("4", "8"), sines(16, 8, np.random.default_rng(3))
-    recipe = Recipe(np.arange(16).reshape(1, 1, -1).repeat(4, 0), **_last_step())
+    sizes, recipe = ("4", "8"), Recipe([[np.arange(16)]] * 4, **_last_step())
+    inputs = sines(16, 8, np.random.default_rng(3)) | {"betas": np.array([0.9, 0.999])}
     rate = lambda rng: 10 ** rng.uniform(-3, -1)
     searches = {
         "grid": search.grid(size=sizes, lr=[1e-3, 1e-2, 1e-1]),
@@ -345,23 +427,24 @@ def _search() -> list[System]:
     }
 
     def system(name: str, configurations: list[Any]) -> System:
-        def ours(params: Any, x: Any, y: Any) -> Any:
+        def ours(params: Any, x: Any, y: Any, **given: Any) -> Any:
             def final_loss(size: str, lr: Any) -> Any:
-                return train_jax(recipe._replace(lr=lr), params[size], x, y)[0][0][-1]
+                return train_jax(recipe, params[size], x, y, lr, **given)[0][0][-1]
 
             scores = search.search(final_loss, configurations, static=["size"])
             return scores, scores.argmin()
 
-        def theirs(module: Any, x: Any, y: Any) -> Any:
-            scores = torch.stack([
-                _train_torch(recipe._replace(lr=each["lr"]), module[each["size"]], x, y)[0][0][-1]
-                for each in configurations
-            ])  # fmt: skip
+        def theirs(module: Any, x: Any, y: Any, **given: Any) -> Any:
+            def final_loss(size: str, lr: float) -> Any:
+                given["lr"] = x.new_tensor(lr)
+                return _train_torch(recipe, module[size], x, y, **given)[0][0][-1]
+
+            scores = torch.stack([final_loss(**each) for each in configurations])
             return scores, scores.argmin()
 
         modules = nn.ModuleDict({size: d.LastStep("rnn", 1, int(size), 1) for size in sizes})
         return System(
-            *("3.4", name, modules, wave, ours, ["final losses", "the best"], theirs),
+            *("3.4", name, modules, inputs, ours, ["final losses", "the best"], theirs),
             differentiate=False,
             dtypes=("float64",),
             steps=len(recipe.batches),

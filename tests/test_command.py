@@ -11,14 +11,17 @@ import torch
 from rich.console import Console
 
 import jaxrnn
-from jaxrnn import Structure
-from parity import report
+import parity.run
+from jaxrnn import Structure, optim
+from parity import report, training, trajectories
 from parity.__main__ import main
 from parity.cases import Case, table
 from parity.compare import Block
 from parity.mistakes import MISTAKES
 from parity.rows import DOCUMENTS
-from parity.systems import Compared
+from parity.systems import Compared, run_reference
+from parity.training_mistakes import MISTAKES as TRAINING_MISTAKES
+from parity.trajectories import TRAININGS
 from parity.verify import Result
 
 
@@ -259,12 +262,74 @@ def test_documents_fit_the_terminal(width):
     assert {word for name in DOCUMENTS.values() for word in name.split()} <= words
 
 
+@pytest.fixture
+def few(monkeypatch):
+    """An optimiser and a short training: few enough for this process."""
+    short = training.systems()
+    found = [system for system in trajectories.systems() if system.row == "AdamW"][::3]
+    found += [system for system in short if system.row == "0.12"]
+    monkeypatch.setattr(parity.run, "_systems", lambda command: found)
+
+
+def test_training(capsys, tmp_path, few):
+    path = tmp_path / "report.json"
+    assert main(["training", "0.12", "AdamW", "--json", str(path)]) == 0
+    *lines, _, last = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in lines if line.endswith(" agrees ")]
+    assert [(row[0], *row[-6:-4]) for row in rows] == [("AdamW", "2", "200"), ("0.12", "1", "6")]
+    assert "allowed: (5 · own + 4 eps) · √steps for a tensor" in "".join(lines)
+    assert last.startswith(
+        "2 rows, 3 cases, 3 comparisons: of the rows 2 agree, 0 disagree, 0 missing, "
+        "2 of 2 known mistakes are seen ("
+    )
+    results = json.loads(path.read_text(), parse_constant=pytest.fail)["results"]
+    assert {r["mistake"] for r in results} == {
+        None, "AdamW's decay as L2", "AdamW with optax's default decay",
+    }  # fmt: skip
+    assert {(r["row"], r["steps"], r["failed"]) for r in results} == {
+        ("AdamW", 200, False), ("0.12", 6, False),
+    }  # fmt: skip
+
+
+def test_training_finds_a_disagreement(capsys, monkeypatch, few):
+    monkeypatch.setitem(training.OPTIMIZERS, "AdamW", (optim.adam, torch.optim.AdamW))
+    assert main(["training", "AdamW"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL AdamW lr=0.001, betas=(0.9, 0.999) [float64]: weight, step 0: error " in out
+    assert "of the rows 0 agree, 1 disagree" in out
+    assert "0 of 2 known mistakes are seen (" in out.splitlines()[-1]
+
+
+def test_training_of_no_such_row(capsys):
+    assert refused(capsys, "training", "Rprop") == (
+        f"there is no row Rprop; the rows are {', '.join(TRAININGS)}"
+    )
+
+
+def test_trainings():
+    """Each row is there, each name once, and each mistake is planted in one of them."""
+    systems = trajectories.systems()
+    assert list(dict.fromkeys(system.row for system in systems)) == list(TRAININGS)
+    names = [(system.row, system.name) for system in systems]
+    assert len({*names}) == len(names)
+    assert {mistake[:2] for mistake in TRAINING_MISTAKES.values()} <= {*names}
+    assert {row for row in TRAININGS if row[0].isdigit()} <= {*DOCUMENTS}
+
+
+def test_schedulers_cut():
+    """Several times in what is compared."""
+    for system in trajectories.systems():
+        if system.outputs == ["lr"]:
+            rates = run_reference(system, "float64").truth["lr"]
+            assert len(np.unique(rates)) > 3
+
+
 def test_help_mentions_the_other_commands(capsys):
     with pytest.raises(SystemExit) as exit:
         main(["--help"])
     assert exit.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "python -m parity check --help, … documents --help" in out
+    assert "python -m parity check --help, … documents --help, … training --help" in out
 
 
 def test_check_declines(capsys, tmp_path, model):

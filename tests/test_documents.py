@@ -26,7 +26,7 @@ from parity.document_mistakes import (
     with_params,
 )
 from parity.rows import DOCUMENTS
-from parity.run import document_jobs, run_document
+from parity.run import run_system, system_jobs
 from parity.systems import System, _draw, _run_torch, verify_system
 
 
@@ -79,8 +79,8 @@ def test_row(row):
     In float32, which the command compares everywhere, only sequence to sequence: for time's sake.
     """
     dtypes = ("float64", "float32") if row in ("1.6", "1.8") else ("float64",)
-    jobs = [job for job in document_jobs([row]) if job.dtype in dtypes]
-    results = [result for job in jobs for result in run_document(job)]
+    jobs = [job for job in system_jobs("documents", [row]) if job.dtype in dtypes]
+    results = [result for job in jobs for result in run_system(job)]
     cases = [result for result in results if result.mistake is None]
     own = lambda system: [dtype for dtype in system.dtypes if dtype in dtypes]
     wanted = [(name, d) for (r, name), s in SYSTEMS.items() if r == row for d in own(s)]
@@ -108,7 +108,8 @@ CONTROLS = {
     "score": ("1.7", "additive", with_params(lambda p: halves_swapped(halves_swapped(p)))),
     "loop": ("1.6", "Seq2Seq, coins mixed", fed_back(
         lambda logits, t, target, coin: jnp.where(coin, target[:, t], logits.argmax(1)))),
-    "optimiser": ("3.3", "MSE with Adam", optimizer("Adam", optax.adam)),
+    "optimiser": ("3.3", "MSE with Adam", optimizer("Adam",
+                                                      lambda lr, betas: optax.adam(lr, *betas))),
     "recipe": ("3.3", "MSE with SGD",
                recipe(our_loss=lambda x, y: jnp.square(x - y).mean())),
     "clipping": ("0.9", "clipped at 5", instead(optim, "clip_grad_norm",
@@ -133,7 +134,7 @@ def test_every_input_matters(at):
     """Gradients show that of floating ones, where there are any."""
     plain = run(at)
     for name, a in SYSTEMS[at].inputs.items():
-        other = ~a if a.dtype == bool else a[::-1].copy()
+        other = 2 * a if a.size == 1 else ~a if a.dtype == bool else a[::-1].copy()
         assert (other != a).any()
         if name == "lengths":
             other = np.maximum(a - 1, 1)
@@ -255,7 +256,7 @@ def report_of(monkeypatch, capsys, change):
     """The command's exit status and words, of two rows whose systems are changed."""
     right = [SYSTEMS["0.7", "vocabulary, encoding, padding"], SYSTEMS["0.1", "a step"]]
     found = change([system._replace(dtypes=["float64"]) for system in right])
-    monkeypatch.setattr(parity.run, "_systems", lambda: found)  # too few for other processes
+    monkeypatch.setattr(parity.run, "_systems", lambda _: found)  # too few for other processes
     monkeypatch.setenv("COLUMNS", "100")
     status = parity.__main__.main(["documents", "0.1", "0.7"])
     return status, capsys.readouterr().out
