@@ -1,0 +1,84 @@
+"""The README's recipe for several devices, run as one process of it.
+
+`python tests/parallel.py PROCESS PROCESSES PORT FOLDER`: what was found goes there, pickled. How
+many devices a process has is for the environment to say, as JAX_NUM_CPU_DEVICES.
+"""
+
+import pathlib
+import pickle
+import re
+import sys
+
+import jax
+import numpy as np
+
+from jaxrnn import losses, models, optim, training
+
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+ROWS, TIME, VOCAB, CLASSES = 16, 9, 20, 3
+
+
+def task(process=0, processes=1):
+    """All that the recipe takes as given; of each batch, the rows of one process."""
+    rng = np.random.default_rng(0)
+    sizes = {"vocab_size": VOCAB, "num_layers": 2}
+    init = lambda key: models.init_sequence_model(key, "gru", 6, 5, CLASSES, **sizes)
+    shapes = jax.eval_shape(init, jax.random.key(0))  # to draw them takes a program for each
+
+    def loss(params, ids, lengths, labels, key=None):
+        options = {"lengths": lengths, "dropout": 0.3, "head_dropout": 0.5, "key": key}
+        return losses.cross_entropy(models.sequence_model(params, ids, **options)[0], labels)
+
+    def batches(epoch):
+        rng = np.random.default_rng(epoch)
+        for _ in range(3):
+            ids = rng.integers(1, VOCAB, (ROWS, TIME))
+            lengths, labels = rng.integers(0, TIME + 1, ROWS), rng.integers(0, CLASSES, ROWS)
+            labels[[0, 3, 7]] = -100  # these do not count: no mean of devices' means is the mean
+            yield tuple(np.split(a, processes)[process] for a in (ids, lengths, labels))
+
+    params = jax.tree.map(lambda a: rng.uniform(-0.5, 0.5, a.shape), shapes)
+    return {"params": params, "loss": loss, "batches": batches}
+
+
+def work(loss, params, batch):
+    """What one device has to compute in a step, and how often it sums with the others."""
+    optimizer = optim.adam(1e-2)
+    step = training.train_step(loss, optimizer)
+    compiled = step.lower(params, optimizer.init(params), *batch, key=jax.random.key(0)).compile()
+    flops, sums = compiled.cost_analysis()["flops"], compiled.as_text().count(" all-reduce(")
+    return {"flops": flops, "sums": sums}
+
+
+def main(process, processes, port, folder):
+    if processes > 1:
+        address = f"127.0.0.1:{port}"
+        jax.distributed.initialize(address, processes, process, initialization_timeout=60)
+    [recipe] = re.findall(
+        r"# More than one device\n.*?```python\n(.*?)```", README.read_text(), re.DOTALL
+    )
+    names = {"jax": jax, "fit": training.fit, "optim": optim} | task(process, processes)
+    exec(recipe, names)
+    fitted, programs = names["fitted"], training._step._cache_size()
+    batch = next(names["placed"](0))
+    # Interrupted after an epoch, with checkpoints that all processes share.
+    options = {"lr": 1e-2, "key": jax.random.key(1), "checkpoints": f"{folder}/checkpoints"}
+    start = jax.device_put(names["params"], names["whole"])
+    for epochs in (1, 2):
+        resumed = training.fit(
+            names["loss"], optim.adam, start, names["placed"], epochs=epochs, **options
+        )
+    found = {
+        "fitted": jax.tree.map(np.asarray, fitted),
+        "resumed": jax.tree.map(np.asarray, resumed),
+        "programs": programs,
+        "whole": all(a.sharding.is_fully_replicated for a in jax.tree.leaves(fitted.params)),
+        "rows": [shard.data.shape[0] for a in batch for shard in a.addressable_shards],
+        "work": work(names["loss"], fitted.params, batch),
+    }
+    pathlib.Path(folder, f"{process}").write_bytes(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
