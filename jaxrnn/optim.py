@@ -30,6 +30,7 @@ from ._schedules import (
     reduce_lr_on_plateau,
     step_lr,
 )
+from ._trees import norm
 
 
 __all__ = [
@@ -50,15 +51,16 @@ __all__ = [
     "step_lr",
 ]
 
-Rate = float | Float[Array, ""] | optax.Schedule
+Number = float | Float[Array, ""]
+Rate = Number | optax.Schedule
 
 
 def sgd(
     lr: Rate = 1e-3,
     *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
+    momentum: Number = 0.0,
+    dampening: Number = 0.0,
+    weight_decay: Number = 0.0,
     nesterov: bool = False,
 ) -> optax.GradientTransformation:
     r"""Gradient descent: `torch.optim.SGD`.
@@ -77,15 +79,15 @@ def sgd(
     Array([-0.5], dtype=float32)
     """
     check_rates(momentum=momentum)
-    if nesterov and (momentum == 0 or dampening != 0):
+    if nesterov and (not _used(momentum) or (isinstance(dampening, float) and dampening)):
         raise ValueError(
             "`nesterov` needs a momentum and no dampening, got "
             f"momentum={momentum} and dampening={dampening}"
         )
     links = []
-    if momentum and dampening:
+    if _used(momentum) and _used(dampening):
         links = [optax.scale_by_schedule(lambda step: jnp.where(step == 0, 1.0, 1 - dampening))]
-    if momentum:
+    if _used(momentum):
         links += [optax.trace(momentum, nesterov)]
     return _chain(lr, weight_decay, *links)
 
@@ -94,8 +96,8 @@ def adam(
     lr: Rate = 1e-3,
     *,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
 ) -> optax.GradientTransformation:
     r"""Adaptive moments: `torch.optim.Adam`.
 
@@ -122,8 +124,8 @@ def adamw(
     lr: Rate = 1e-3,
     *,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
+    eps: Number = 1e-8,
+    weight_decay: Number = 1e-2,
 ) -> optax.GradientTransformation:
     r"""Adam with decoupled decay: `torch.optim.AdamW`.
 
@@ -149,9 +151,9 @@ def nadam(
     lr: Rate = 2e-3,
     *,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum_decay: float = 4e-3,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
+    momentum_decay: Number = 4e-3,
     decoupled_weight_decay: bool = False,
 ) -> optax.GradientTransformation:
     r"""Adam with Nesterov momentum that grows: `torch.optim.NAdam`.
@@ -182,8 +184,8 @@ def radam(
     lr: Rate = 1e-3,
     *,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
     decoupled_weight_decay: bool = False,
 ) -> optax.GradientTransformation:
     r"""Adam that trusts v as far as it has averaged: `torch.optim.RAdam`.
@@ -215,10 +217,10 @@ def radam(
 def adagrad(
     lr: Rate = 1e-2,
     *,
-    lr_decay: float = 0.0,
-    weight_decay: float = 0.0,
-    initial_accumulator_value: float = 0.0,
-    eps: float = 1e-10,
+    lr_decay: Number = 0.0,
+    weight_decay: Number = 0.0,
+    initial_accumulator_value: Number = 0.0,
+    eps: Number = 1e-10,
 ) -> optax.GradientTransformation:
     r"""Steps scaled by all gradients so far: `torch.optim.Adagrad`.
 
@@ -238,7 +240,7 @@ def adagrad(
     """
     check_rates(lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps)
     links = [_scale_by_rss(initial_accumulator_value, eps)]
-    if lr_decay:
+    if _used(lr_decay):
         links += [
             optax.scale_by_schedule(lambda step: 1 / (1 + jnp.asarray(step, float) * lr_decay))
         ]
@@ -248,10 +250,10 @@ def adagrad(
 def rmsprop(
     lr: Rate = 1e-2,
     *,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
+    alpha: Number = 0.99,
+    eps: Number = 1e-8,
+    weight_decay: Number = 0.0,
+    momentum: Number = 0.0,
     centered: bool = False,
 ) -> optax.GradientTransformation:
     r"""Steps scaled by a running root mean square: `torch.optim.RMSprop`.
@@ -276,16 +278,16 @@ def rmsprop(
     """
     check_rates(alpha=alpha, eps=eps, momentum=momentum)
     scale = optax.scale_by_stddev if centered else optax.scale_by_rms
-    links = [optax.trace(momentum)] if momentum else []
+    links = [optax.trace(momentum)] if _used(momentum) else []
     return _chain(lr, weight_decay, scale(alpha, eps, eps_in_sqrt=False), *links)
 
 
-def clip_grad_norm(max_norm: float | Float[Array, ""]) -> optax.GradientTransformation:
+def clip_grad_norm(max_norm: Number) -> optax.GradientTransformation:
     r"""Scales all gradients down to a norm: `torch.nn.utils.clip_grad_norm_`.
 
     .. math:: g' = g \min(1, m / (\lVert g \rVert + 10^{-6}))
 
-    over all parameters together; the norm itself is `optax.tree.norm(gradients)`. Unlike
+    over all parameters together, the norm in float32 at least. Unlike
     `optax.clip_by_global_norm` it shrinks by 1e-6 more, also what is just below the maximum; a norm
     of NaN makes every gradient NaN, one of inf every finite gradient 0.
 
@@ -298,14 +300,14 @@ def clip_grad_norm(max_norm: float | Float[Array, ""]) -> optax.GradientTransfor
     check_scalars(max_norm=max_norm)
 
     def clip(updates: Any, _: Any) -> Any:
-        norm = optax.tree.norm(updates)
-        coefficient = jnp.minimum(jnp.asarray(max_norm, norm.dtype) / (norm + 1e-6), 1)
+        total = norm(updates)
+        coefficient = jnp.minimum(jnp.asarray(max_norm, total.dtype) / (total + 1e-6), 1)
         return jax.tree.map(lambda g: g * coefficient.astype(g.dtype), updates)
 
     return optax.stateless(clip)
 
 
-def clip_grad_value(clip_value: float) -> optax.GradientTransformation:
+def clip_grad_value(clip_value: Number) -> optax.GradientTransformation:
     """Clips each element to ±`clip_value`: `torch.nn.utils.clip_grad_value_`, and `optax.clip`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.clip_grad_value_.html
@@ -318,11 +320,11 @@ def clip_grad_value(clip_value: float) -> optax.GradientTransformation:
 
 
 def _chain(
-    lr: Rate, weight_decay: float, *links: optax.GradientTransformation, decoupled: bool = False
+    lr: Rate, weight_decay: Number, *links: optax.GradientTransformation, decoupled: bool = False
 ) -> optax.GradientTransformation:
     """L2 decay, the links, decay if it is decoupled, and a step of minus `lr`."""
     check_rates(weight_decay=weight_decay)
-    decay = [optax.add_decayed_weights(weight_decay)] if weight_decay else []
+    decay = [optax.add_decayed_weights(weight_decay)] if _used(weight_decay) else []
     links = (*links, *decay) if decoupled else (*decay, *links)
     if callable(lr):
         return optax.chain(*links, optax.scale_by_learning_rate(lr))
@@ -339,7 +341,7 @@ class NAdamState(NamedTuple):
     mu_product: Float[Array, ""]
 
 
-def _scale_by_adam(betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
+def _scale_by_adam(betas: tuple[float, float], eps: Number) -> optax.GradientTransformation:
     _check_moments(betas, eps)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -352,7 +354,7 @@ def _scale_by_adam(betas: tuple[float, float], eps: float) -> optax.GradientTran
 
 
 def _scale_by_nadam(
-    betas: tuple[float, float], eps: float, momentum_decay: float
+    betas: tuple[float, float], eps: Number, momentum_decay: Number
 ) -> optax.GradientTransformation:
     _check_moments(betas, eps)
     check_rates(momentum_decay=momentum_decay)
@@ -377,7 +379,7 @@ def _scale_by_nadam(
     return optax.GradientTransformation(init, update)
 
 
-def _scale_by_radam(betas: tuple[float, float], eps: float) -> optax.GradientTransformation:
+def _scale_by_radam(betas: tuple[float, float], eps: Number) -> optax.GradientTransformation:
     _check_moments(betas, eps)
     limit = (1 + betas[1]) / (1 - betas[1])
 
@@ -397,7 +399,7 @@ def _scale_by_radam(betas: tuple[float, float], eps: float) -> optax.GradientTra
     return optax.GradientTransformation(_no_moments, update)
 
 
-def _scale_by_rss(initial: float, eps: float) -> optax.GradientTransformation:
+def _scale_by_rss(initial: Number, eps: Number) -> optax.GradientTransformation:
     def init(params: Any) -> optax.ScaleByRssState:
         return optax.ScaleByRssState(optax.tree.full_like(params, initial))
 
@@ -444,7 +446,12 @@ def _average_length(beta: float, t: Array) -> Array:
     return 1 - rest(half) + steps * rest(steps * half)
 
 
-def _check_moments(betas: tuple[float, float], eps: float) -> None:
+def _used(number: Any) -> bool:
+    """Whether it may be anything but 0, which of an array, traced or not, depends on the call."""
+    return not isinstance(number, int | float) or number != 0
+
+
+def _check_moments(betas: tuple[float, float], eps: Number) -> None:
     check_rates(eps=eps)
-    if not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"`betas` must lie in [0, 1), got {betas}")
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"`betas` must be two numbers in [0, 1), got {betas}")

@@ -10,7 +10,7 @@ import operator
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from os import PathLike
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -24,7 +24,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ._check import check_key, check_positive
-from ._trees import describe, difference
+from ._history import History, Seen
+from ._schedules import check_rates
+from ._trees import describe, difference, norm
 from .optim import Plateau
 
 
@@ -73,22 +75,12 @@ def train_step(
         grad = jax.value_and_grad(loss, has_aux=has_aux)
         value, gradient = grad(params, *batch, **options)
         value, aux = value if has_aux else (value, None)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics = Metrics(value, optax.tree.norm(gradient), aux)
+        update = optax.with_extra_args_support(optimizer).update  # optax's linesearches want it
+        updates, opt_state = update(gradient, opt_state, params, value=value)
+        metrics = Metrics(value, norm(gradient), aux)
         return optax.apply_updates(params, updates), opt_state, metrics
 
     return step
-
-
-class History(NamedTuple):
-    """What a training went through, step by step; an epoch's losses are the means of its steps."""
-
-    loss: Float[np.ndarray, " steps"]
-    grad_norm: Float[np.ndarray, " steps"]
-    epoch_loss: Float[np.ndarray, " epochs"]
-    epoch_grad_norm: Float[np.ndarray, " epochs"]
-    lr: Float[np.ndarray, " epochs"]
-    validation: Float[np.ndarray, " epochs"]
 
 
 class Fitted(NamedTuple):
@@ -174,21 +166,14 @@ def fit(
     (Array(1., dtype=float32), array([1., 0.]))
     """
     check_positive(epochs=epochs, keep=keep)
-    if save_every is not None:
-        check_positive(save_every=save_every)
-    if patience is not None and patience < 0:
-        raise ValueError(f"`patience` must be at least 0, got {patience}")
-    if key is not None:
-        check_key(key)
-    _check_optimizer(optimizer, lr)
-    copy = functools.partial(jax.tree.map, jnp.copy)  # because a step consumes what it is given
+    _check_options(optimizer, lr, key, patience, checkpoints, save_every)
     plateau = jax.device_get(lr.init()) if isinstance(lr, Plateau) else None
-    params = copy(params)
-    opt_state = jax.jit(_made(optimizer, _rate(lr, plateau, 0)).init, keep_unused=True)(params)
-    run, seen = _Run(params, opt_state, copy(state), plateau, copy(params)), _Seen()
+    params, opt_state = _copy(params), _made(optimizer, _rate(lr, plateau, 0)).init
+    run = _Run(params, jax.jit(opt_state, keep_unused=True)(params), _copy(state), plateau, params)
+    run, seen = _copy(run), Seen()
     if checkpoints is not None and (found := _checkpoints().restore(checkpoints, run)):
-        run, seen = found.tree, _Seen(**found.record)
-    resumed, pending, first = len(seen.loss), [], {}
+        run, seen = found.tree, _resumed(found.record, lr, validate, checkpoints)
+    resumed, pending, first, step = len(seen.loss), [], {}, _step(loss, optimizer)
 
     def settle(ahead: int = 0) -> None:
         """Takes down what the steps gave, but for the last `ahead`, which may still run."""
@@ -199,25 +184,26 @@ def fit(
             seen.loss.append(value)
             seen.grad_norm.append(norm)
 
-    def save() -> None:
-        if checkpoints is None:
-            return
+    def check() -> None:
         settle()
         if not _finite(run.params):
             raise stop("the parameters are no longer finite", len(seen.loss) - 1)
-        seen.saved.append(len(seen.loss))
-        _checkpoints().save(checkpoints, len(seen.loss), run, asdict(seen), keep=keep)
 
     def stop(why: str, n: int) -> FloatingPointError:
-        last = f"{seen.saved[-1]} in {checkpoints}" if seen.saved else "none"
+        last = f"{seen.saved} in {checkpoints}" if seen.saved else "none"
         return FloatingPointError(f"{why} after {seen.where(n)}; the last good checkpoint: {last}")
+
+    def save() -> None:
+        if checkpoints is not None:
+            seen.saved = len(seen.loss)
+            _checkpoints().save(checkpoints, seen.saved, run, asdict(seen), keep=keep)
 
     with _bar(progress, epochs) as show:
         while seen.epoch < epochs and (patience is None or seen.stale <= patience):
             start, rate = seen.start, _rate(lr, run.plateau, seen.epoch)
             given = batches(seen.epoch) if callable(batches) else batches
             if resumed <= start:
-                run = run._replace(state=copy(state))
+                run = run._replace(state=_copy(state))
             n = start - 1
             for n, batch in enumerate(given, start):
                 batch = _arrays(batch)
@@ -226,10 +212,11 @@ def fit(
                     raise ValueError(f"`batches` must be alike, but in {seen.where(n)} {wrong}")
                 if n < resumed:
                     continue
-                if save_every and n >= seen.last_saved + save_every:
+                if save_every and n >= seen.saved + save_every:
+                    check()
                     save()
                 try:
-                    *new, metrics = _step(loss, optimizer, *run[:3], rate, key, np.uint32(n), batch)
+                    *new, metrics = step(*run[:3], rate, key, np.uint32(n), batch)
                 except (TypeError, ValueError) as error:
                     if wrong := difference(describe(batch), first):
                         error.add_note(f"{seen.where(n)}: {wrong} as in the first batch")
@@ -238,28 +225,21 @@ def fit(
                 pending.append(metrics[:2])
                 settle(ahead=1)
                 show(seen, given, n - start)
-            if n < start:
-                once = ": a generator can be gone through only once" if seen.epoch else ""
-                raise ValueError(f"`batches` gave none in epoch {seen.epoch}{once}")
-            if n + 1 < resumed:
-                raise ValueError(
-                    f"`batches` gave {n + 1 - start} in epoch {seen.epoch}, but the checkpoint in "
-                    f"{checkpoints} has gone through {resumed - start}: are they other ones?"
-                )
-            settle()
+            _check_number(n + 1 - start, resumed - start, seen, checkpoints)
+            check()
             show(seen, given)
-            seen.ends.append(len(seen.loss))
-            if rate is not None:
-                seen.lr.append(float(rate))
-            if validate is not None:
-                seen.validation.append(float(validate(run.params)))
+            params = _copy(run.params)
+            seen.end_epoch(
+                None if rate is None else float(rate),
+                None if validate is None else _number(validate(params)),
+            )
             if seen.stale == 0:
-                run = run._replace(best=copy(run.params))
+                run = run._replace(best=params)
             if isinstance(lr, Plateau):
                 run = run._replace(plateau=jax.device_get(lr.step(run.plateau, seen.scores[-1])))
-            if len(seen.loss) >= seen.last_saved + (save_every or 0):
+            if len(seen.loss) >= seen.saved + (save_every or 0):
                 save()
-    if seen.last_saved < len(seen.loss):
+    if seen.saved < len(seen.loss):
         save()
     return Fitted(run.params, run.best, seen.history())
 
@@ -274,87 +254,32 @@ class _Run(NamedTuple):
     best: Any
 
 
-@dataclass
-class _Seen:
-    """What a training has seen: lists, which a checkpoint holds as JSON. All is counted from 0."""
-
-    loss: list[float] = field(default_factory=list)
-    grad_norm: list[float] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)  # the number of steps when each epoch ended
-    lr: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    saved: list[int] = field(default_factory=list)
-
-    @property
-    def epoch(self) -> int:
-        return len(self.ends)
-
-    @property
-    def start(self) -> int:
-        """The step with which the epoch began."""
-        return self.ends[-1] if self.ends else 0
-
-    @property
-    def last_saved(self) -> int:
-        return self.saved[-1] if self.saved else 0
-
-    def where(self, n: int) -> str:
-        return f"step {n}, batch {n - self.start} of epoch {self.epoch} (all from 0)"
-
-    def means(self, values: list[float]) -> np.ndarray:
-        """Over the steps of each epoch."""
-        epochs = np.split(np.array(values), self.ends)[: self.epoch]
-        return np.array([steps.mean() for steps in epochs])
-
-    @property
-    def scores(self) -> np.ndarray:
-        return np.array(self.validation) if self.validation else self.means(self.loss)
-
-    @property
-    def stale(self) -> int:
-        """For how many epochs none was better than the best; NaN never is."""
-        scores = np.where(np.isnan(self.scores), np.inf, self.scores)
-        return self.epoch - 1 - int(scores.argmin()) if self.epoch else 0
-
-    def history(self) -> History:
-        loss, grad_norm = np.array(self.loss), np.array(self.grad_norm)
-        means = self.means(self.loss), self.means(self.grad_norm)
-        return History(loss, grad_norm, *means, np.array(self.lr), np.array(self.validation))
+def _copy(tree: Any) -> Any:
+    """For a step that consumes what it is given; strongly typed, as what it returns will be."""
+    return jax.tree.map(lambda a: jnp.array(a, jnp.asarray(a).dtype), tree)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
-def _step(
-    loss: Any, optimizer: Any, params: Any, opt_state: Any, state: Any, *given: Any
-) -> tuple[Any, Any, Any, Metrics]:
-    """`train_step` with a rate, the step's own key, and a state that is carried.
+def _step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
+    """`train_step` with a rate, the step's own key, and a state that is carried."""
 
-    Both functions are static, so that another `fit` with the same ones compiles nothing.
-    """
-    rate, key, n, batch = given
-    options = {} if key is None else {"key": jax.random.fold_in(key, n)}
-    options |= {} if state is None else {"state": state}
-    step = train_step(loss, _made(optimizer, rate), has_aux=state is not None)
-    params, opt_state, metrics = step(params, opt_state, *batch, **options)
-    if wrong := difference(describe(metrics.aux), describe(state)):
-        raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
-    return params, opt_state, metrics.aux, metrics._replace(aux=None)
+    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
+    def step(params: Any, opt_state: Any, state: Any, *given: Any) -> Any:
+        rate, key, n, batch = given
+        options = {} if key is None else {"key": jax.random.fold_in(key, n)}
+        options |= {} if state is None else {"state": state}
+        one = train_step(loss, _made(optimizer, rate), has_aux=state is not None)
+        params, opt_state, metrics = one(params, opt_state, *batch, **options)
+        if wrong := difference(describe(metrics.aux), describe(state)):
+            raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
+        return params, opt_state, metrics.aux, metrics._replace(aux=None)
+
+    return step
 
 
 def _checkpoints() -> ModuleType:
     from . import checkpoints  # not before it is needed: orbax takes a second to load
 
     return checkpoints
-
-
-def _check_optimizer(optimizer: Any, lr: Any) -> None:
-    fixed = isinstance(optimizer, optax.GradientTransformation)
-    if fixed and lr is not None:
-        raise TypeError(
-            "`lr` needs an `optimizer` that is a function of it, such as optim.adam, but the one "
-            "given has a rate already"
-        )
-    if not fixed and lr is None:
-        raise TypeError("`optimizer` is a function of the rate, so it needs `lr`, which is missing")
 
 
 def _made(optimizer: Any, rate: Any) -> optax.GradientTransformation:
@@ -364,7 +289,22 @@ def _made(optimizer: Any, rate: Any) -> optax.GradientTransformation:
 def _rate(lr: Any, plateau: Any, epoch: int) -> Any:
     if lr is None:
         return None
-    return jnp.asarray(plateau.lr if plateau else lr(epoch) if callable(lr) else lr, float)
+    rate = plateau.lr if plateau else lr(epoch) if callable(lr) else lr
+    check_rates(lr=rate)
+    return jnp.asarray(rate, float)
+
+
+def _resumed(record: dict[str, Any], lr: Any, validate: Any, folder: Any) -> Seen:
+    """What a checkpoint has recorded, if it can be gone on with."""
+    seen = Seen(**record)
+    for name, given in (("lr", lr), ("validate", validate)):
+        recorded = bool(seen.lr if name == "lr" else seen.validation)
+        if seen.epoch and recorded != (given is not None):
+            how = ("with", "without") if recorded else ("without", "with")
+            raise ValueError(
+                f"the training in {folder} was {how[0]} `{name}`, so it cannot go on {how[1]}"
+            )
+    return seen
 
 
 def _arrays(batch: Any) -> tuple[Any, ...]:
@@ -373,9 +313,53 @@ def _arrays(batch: Any) -> tuple[Any, ...]:
     return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else np.asarray(a), batch)
 
 
+def _number(validation: Any) -> float:
+    if np.size(validation) != 1:
+        raise ValueError(f"`validate` must return one number, got shape {np.shape(validation)}")
+    return np.asarray(validation).item()
+
+
 @jax.jit
 def _finite(tree: Any) -> Any:
     return jnp.array([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()
+
+
+def _check_options(
+    optimizer: Any, lr: Any, key: Any, patience: Any, checkpoints: Any, save_every: Any
+) -> None:
+    fixed = hasattr(optimizer, "init") and hasattr(optimizer, "update")
+    if not fixed and not callable(optimizer):
+        raise TypeError(
+            "`optimizer` must be an optax transformation or a function of the rate, got "
+            f"{type(optimizer).__name__}"
+        )
+    if fixed and lr is not None:
+        raise TypeError(
+            "`lr` needs an `optimizer` that is a function of it, such as optim.adam, but the one "
+            "given has a rate already"
+        )
+    if not fixed and lr is None:
+        raise TypeError("`optimizer` is a function of the rate, so it needs `lr`, which is missing")
+    if key is not None:
+        check_key(key)
+    if save_every is not None:
+        check_positive(save_every=save_every)
+    if patience is not None and not (isinstance(patience, int) and patience >= 0):
+        raise ValueError(f"`patience` must be an integer of at least 0, got {patience}")
+    if checkpoints == "":
+        raise ValueError("`checkpoints` must name a folder, got an empty string")
+
+
+def _check_number(given: int, before: int, seen: Seen, folder: Any) -> None:
+    """Of an epoch's batches; `before` were there when the checkpoint was saved."""
+    if given == 0:
+        once = ": a generator can be gone through only once" if seen.epoch else ""
+        raise ValueError(f"`batches` gave none in epoch {seen.epoch}{once}")
+    if given < before:
+        raise ValueError(
+            f"`batches` gave {given} in epoch {seen.epoch}, but the checkpoint in {folder} has "
+            f"gone through {before}: are they other ones?"
+        )
 
 
 @contextmanager
@@ -387,7 +371,7 @@ def _bar(progress: bool, epochs: int) -> Iterator[Callable[..., None]]:
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as bar:
         shown = 0.0
 
-        def show(seen: _Seen, batches: Any, n: int | None = None) -> None:
+        def show(seen: Seen, batches: Any, n: int | None = None) -> None:
             """After batch `n`, or the last; a mean over many steps is not for every step."""
             nonlocal shown
             if hidden or (n is not None and time.monotonic() < shown + 0.1):
@@ -398,7 +382,7 @@ def _bar(progress: bool, epochs: int) -> Iterator[Callable[..., None]]:
             text += f"  validation {seen.validation[-1]:.4g}" if seen.validation else ""
             done = len(losses) if n is None else n + 1
             total = done if n is None else operator.length_hint(batches) or None
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task("")
+            task = bar.task_ids[0] if bar.task_ids else bar.add_task("", total=None)
             bar.update(task, description=text, completed=done, total=total)
 
         yield show

@@ -303,6 +303,31 @@ def rates(plateau, metrics):
     return jax.lax.scan(step, plateau.init(), metrics)[1]
 
 
+@pytest.mark.parametrize("name", TORCH)
+@jax.numpy_dtype_promotion("standard")  # without which optax's own do not run in float64
+def test_composes_with_optax(name):
+    """Options injected, so that they are traced; and gradients of several steps averaged."""
+    params, gradients = draw(seed=0), draw(20, seed=1)
+    make = getattr(optim, name)
+    wanted = jax.jit(functools.partial(ours, make(0.1)))(params, gradients)
+    injected = optax.inject_hyperparams(make, hyperparam_dtype=jnp.float64)(lr=0.1)
+    assert_close(jax.jit(functools.partial(ours, injected))(params, gradients), wanted)
+    several = optax.MultiSteps(make(0.1), 2)
+    twice = jax.tree.map(lambda a: jnp.repeat(a, 2, axis=0), gradients)
+    found = jax.jit(functools.partial(ours, several))(params, twice)
+    assert_close(jax.tree.map(lambda a: a[1::2], found), wanted)
+
+
+def test_clip_grad_norm_of_narrow_gradients():
+    """In float16 their squares overflow; and they may be of several dtypes."""
+    gradients = {"a": jnp.full(1000, 1e3, jnp.float16), "b": jnp.ones(3, jnp.bfloat16)}
+    found, _ = clip_grad_norm(1.0).update(gradients, optax.EmptyState())
+    np.testing.assert_allclose(found["a"].astype(float), 1 / math.sqrt(1000), 1e-3)
+    assert {name: a.dtype for name, a in found.items()} == {
+        name: a.dtype for name, a in gradients.items()
+    }
+
+
 def metrics_of(seed):
     """Noise, plateaus, ties, NaN and infinities, of either sign."""
     rng = np.random.default_rng(seed)
@@ -409,21 +434,21 @@ ERRORS = [
     (sgd, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "and dampening=0.1"),
     (adam, {"lr": math.nan}, "`lr` must be at least 0, got nan"),
     (adam, {"eps": -1e-8}, "`eps` must be at least 0, got -1e-08"),
-    (adam, {"betas": (1.0, 0.9)}, "`betas` must lie in [0, 1), got (1.0, 0.9)"),
-    (adam, {"betas": (0.9, -0.1)}, "`betas` must lie in [0, 1), got (0.9, -0.1)"),
+    (adam, {"betas": (1.0, 0.9)}, "`betas` must be two numbers in [0, 1), got (1.0, 0.9)"),
+    (adam, {"betas": (0.9, -0.1)}, "`betas` must be two numbers in [0, 1), got (0.9, -0.1)"),
     (adam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
     (adamw, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
     (adamw, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
-    (adamw, {"betas": (1.0, 0.9)}, "`betas` must lie in [0, 1), got (1.0, 0.9)"),
+    (adamw, {"betas": (1.0, 0.9)}, "`betas` must be two numbers in [0, 1), got (1.0, 0.9)"),
     (adamw, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
     (nadam, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
     (nadam, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
-    (nadam, {"betas": (0.9, math.nan)}, "`betas` must lie in [0, 1), got (0.9, nan)"),
+    (nadam, {"betas": (0.9, math.nan)}, "`betas` must be two numbers in [0, 1), got (0.9, nan)"),
     (nadam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
     (nadam, {"momentum_decay": -1.0}, "`momentum_decay` must be at least 0, got -1.0"),
     (radam, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
     (radam, {"eps": -1.0}, "`eps` must be at least 0, got -1.0"),
-    (radam, {"betas": (-0.1, 0.9)}, "`betas` must lie in [0, 1), got (-0.1, 0.9)"),
+    (radam, {"betas": (-0.1, 0.9)}, "`betas` must be two numbers in [0, 1), got (-0.1, 0.9)"),
     (radam, {"weight_decay": -1.0}, "`weight_decay` must be at least 0, got -1.0"),
     (adagrad, {"lr": -1.0}, "`lr` must be at least 0, got -1.0"),
     (adagrad, {"lr_decay": -1.0}, "`lr_decay` must be at least 0, got -1.0"),

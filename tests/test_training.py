@@ -1,5 +1,6 @@
 """Laws: `fit` is the loop that it says it is, and one that was killed and resumed, bit for bit."""
 
+import functools
 import random
 import signal
 import subprocess
@@ -46,8 +47,15 @@ def validate(params):
     return loss(params, X[:5], Y[:5])
 
 
+@pytest.fixture(autouse=True)
+def no_bar(monkeypatch):
+    """But where it is asked for."""
+    hidden = functools.partial(training.fit)
+    monkeypatch.setattr(training, "fit", hidden)
+
+
 def fit(loss=loss, batches=batches, **options):
-    given = {"epochs": 4, "lr": 0.1, "key": KEY, "progress": False} | options
+    given = {"epochs": 4, "lr": 0.1, "key": KEY} | options
     return training.fit(loss, optim.adam, start(), batches, **given)
 
 
@@ -92,9 +100,31 @@ def test_it_is_traced_once_for_each_shape():
         return loss(params, x, y, key)
 
     given = [(X[i], Y[i]) for i in data.batches(22, 8)]  # the last one is smaller
-    for lr in (optim.step_lr(0.1, 2), 0.2):  # neither epochs nor another rate nor another `fit`
-        training.fit(counted, optim.adam, start(), given, epochs=3, lr=lr, progress=False)
-        assert [shape[0] for shape in traces] == [8, 6]
+    training.fit(counted, optim.adam, start(), given, epochs=4, lr=optim.step_lr(0.1, 2))
+    assert [shape[0] for shape in traces] == [8, 6]
+
+
+def test_weak_types_are_not_traced_again():
+    """Neither of Python's numbers nor of what is made of them; nor is anything consumed."""
+    traces, params = [], {"a": jnp.full(3, 0.5), "b": 0.5, "c": np.ones(2)}
+
+    def counted(params, state):
+        traces.append(None)
+        return sum((a * a).sum() for a in jax.tree.leaves(params)) + state, state * 2
+
+    state = jnp.full((), 1.0)
+    for _ in range(2):
+        training.fit(counted, optax.sgd(0.1), params, [()] * 3, epochs=2, state=state)
+    assert len(traces) == 2
+    assert (float(state), float(params["a"][0])) == (1.0, 0.5)
+
+
+def test_another_fit_sees_a_loss_that_has_changed():
+    scale = 1.0
+    changing = lambda w: scale * (w * w).sum()
+    run = lambda: training.fit(changing, optax.sgd(0.1), jnp.ones(2), [()], epochs=1)
+    first, scale = run(), 3.0
+    assert (first.history.loss[0], run().history.loss[0]) == (2.0, 6.0)
 
 
 def test_carried_state_is_truncated_back_propagation():
@@ -123,7 +153,7 @@ def test_patience_and_the_best():
     """More than `patience` epochs in a row without a lower score; NaN is never lower."""
     scores = iter([3.0, np.nan, 2.0, 2.0, np.nan, 9.0, 1.0])
     kept = []
-    validate = lambda params: (kept.append(jax.device_get(params)), next(scores))[1]
+    validate = lambda params: (kept.append(params), next(scores))[1]
     found = fit(epochs=9, validate=validate, patience=2)
     np.testing.assert_array_equal(found.history.validation, [3, np.nan, 2, 2, np.nan, 9])
     assert_same(found.best, kept[2])
@@ -145,9 +175,9 @@ def test_torch_batches():
     torch = pytest.importorskip("torch")
     tensors = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
     given = torch.utils.data.DataLoader(tensors, 8)
-    found = training.fit(loss, optim.sgd(0.1), start(), given, epochs=2, progress=False)
+    found = training.fit(loss, optim.sgd(0.1), start(), given, epochs=2)
     same = [(X[i], Y[i]) for i in data.batches(len(X), 8)]
-    wanted = training.fit(loss, optim.sgd(0.1), start(), same, epochs=2, progress=False)
+    wanted = training.fit(loss, optim.sgd(0.1), start(), same, epochs=2)
     assert_same(found, wanted)
 
 
@@ -157,6 +187,14 @@ def test_progress_bar(capsys):
     assert "epoch 2/2  loss " in shown
     assert "  validation " in shown
     assert "3/3" in shown
+
+    def watched(epoch):
+        yield from [(X, Y)] * 2
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(batches=watched, progress=True)
+    assert "1/?" in capsys.readouterr().err  # how many there are is not known
 
 
 def carrying(params, x, y, *, key, state):
@@ -220,7 +258,7 @@ def batches(epoch):
 fitted = training.fit(
     loss, optim.adam, init_gru(jax.random.key(0), 3, 3, num_layers=2), batches, epochs=8,
     lr=optim.reduce_lr_on_plateau(0.1, patience=0, threshold=0.1), key=jax.random.key(1),
-    checkpoints=folder if folder else None, save_every=3, progress=False,
+    checkpoints=folder, save_every=3, progress=False,
 )
 leaves = jax.tree.leaves(fitted)
 np.savez(out, *leaves)
@@ -328,10 +366,10 @@ def test_foreign_checkpoints(tmp_path):
     """The first leaf that differs is named; where no other is left, nothing is touched."""
     checkpoints.save(tmp_path, 1, {"a": jnp.ones(3), "b": np.zeros(2)}, {"x": [np.inf]}, keep=2)
     for like, message in [
-        ({"a": jnp.ones(4), "b": jnp.zeros(2)}, "['a'] is float64 (3,), not float64 (4,)"),
-        ({"a": jnp.ones(3), "b": jnp.zeros(2, int)}, "['b'] is float64 (2,), not int64 (2,)"),
-        ({"a": jnp.ones(3)}, "['b'] is unexpected"),
-        ({"a": jnp.ones(3), "b": jnp.zeros(2), "c": jnp.ones(1)}, "['c'] is missing"),
+        ({"a": jnp.ones(4), "b": jnp.zeros(2)}, "leaf ['a'] is float64 (3,), not float64 (4,)"),
+        ({"a": jnp.ones(3), "b": jnp.zeros(2, int)}, "leaf ['b'] is float64 (2,), not int64 (2,)"),
+        ({"a": jnp.ones(3)}, "leaf ['b'] is unexpected"),
+        ({"a": jnp.ones(3), "b": jnp.zeros(2), "c": jnp.ones(1)}, "leaf ['c'] is missing"),
     ]:
         assert_refused(
             lambda like=like: checkpoints.restore(tmp_path, like),
@@ -355,7 +393,7 @@ def bad_batches(epoch):
 
 def test_loss_that_is_not_finite(tmp_path):
     run = lambda **options: training.fit(
-        loss, optim.sgd(0.1), start(), bad_batches, epochs=4, progress=False, **options
+        loss, optim.sgd(0.1), start(), bad_batches, epochs=4, **options
     )
     where = (
         "the loss is nan after step 7, batch 1 of epoch 2 (all from 0); the last good checkpoint"
@@ -367,26 +405,104 @@ def test_loss_that_is_not_finite(tmp_path):
         run(checkpoints=tmp_path)
     assert str(raised.value) == f"{where}: 6 in {tmp_path}"
     assert sound(tmp_path)[-1] == 6
-    # A gradient of infinity at a finite loss: what comes of it is not saved.
+
+
+def test_parameters_that_are_not_finite(tmp_path):
+    """A gradient of infinity at a finite loss: what comes of it is not saved, nor returned."""
     square_root = lambda w: jnp.sqrt(w).sum()
-    with pytest.raises(
-        FloatingPointError, match=r"^the parameters are no longer finite after step 0"
-    ):
-        training.fit(
-            *(square_root, optim.sgd(0.1), jnp.zeros(2), [()]),
-            epochs=1, checkpoints=tmp_path / "other", progress=False,
-        )  # fmt: skip
-    assert not sound(tmp_path / "other")
+    for folder in (None, tmp_path / "other"):
+        with pytest.raises(FloatingPointError) as raised:
+            training.fit(
+                *(square_root, optim.sgd(0.1), jnp.zeros(2), [()]), epochs=1, checkpoints=folder
+            )
+        assert str(raised.value) == (
+            "the parameters are no longer finite after step 0, batch 0 of epoch 0 (all from 0); "
+            "the last good checkpoint: none"
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def test_keep_and_the_end_are_saved(tmp_path):
+    fit(epochs=2, checkpoints=tmp_path, keep=1, save_every=4)
+    assert sound(tmp_path) == [6]
+    fit(epochs=3, checkpoints=tmp_path, keep=1, save_every=100)
+    assert sound(tmp_path) == [9]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ({}, {"validate": validate}, "without `validate`, so it cannot go on with$"),
+        ({"validate": validate}, {}, "with `validate`, so it cannot go on without$"),
+        ({}, {"lr": None, "optimizer": 0}, "with `lr`, so it cannot go on without$"),
+    ],
+)
+def test_other_arguments_than_the_checkpoint_had(tmp_path, before, after, message):
+    fit(epochs=1, checkpoints=tmp_path, **before)
+    optimizer = optim.adam(0.1) if after.pop("optimizer", None) == 0 else optim.adam
+    given = {"lr": 0.1} | after
+    with pytest.raises(ValueError, match=message):
+        training.fit(loss, optimizer, start(), batches, epochs=2, checkpoints=tmp_path, **given)
+
+
+def test_what_checkpoints_hold(tmp_path):
+    """Keys, nothing at all, numpy's numbers, and on which device they were not told."""
+    tree = {
+        "key": jax.random.key(3),
+        "rbg": jax.random.key(3, impl="rbg"),
+        "empty": jnp.zeros((0, 3)),
+        "number": np.float32(2.5),
+        "half": jnp.ones(3, jnp.bfloat16),
+    }
+    checkpoints.save(tmp_path, 1, tree, None, keep=1)
+    found = checkpoints.restore(tmp_path, tree).tree
+    assert jax.tree.structure(found) == jax.tree.structure(tree)
+    for name in ("key", "rbg"):
+        assert found[name] == tree[name]
+    for name in ("empty", "number", "half"):
+        np.testing.assert_array_equal(found[name], tree[name])
+        assert (found[name].dtype, found[name].shape) == (tree[name].dtype, tree[name].shape)
+    assert not any(isinstance(leaf, jax.Array) for name, leaf in found.items() if name == "half")
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(tmp_path):
+    """Orbax removes it in a thread of its own."""
+    tree = {"a": jnp.ones(3)}
+    for step in (1, 2):
+        checkpoints.save(tmp_path, step, tree, None, keep=3)
+        left = tmp_path / f"{step + 1}.orbax-checkpoint-tmp"
+        left.mkdir()
+        for i in range(3000):
+            (left / f"{i}").touch()
+        assert checkpoints.restore(tmp_path, tree).step == step
+    checkpoints.save(tmp_path, 3, tree, None, keep=3)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["1", "2", "3"]
+
+
+def test_an_error_that_may_be_over_soon_is_no_damage(tmp_path, monkeypatch):
+    fit(epochs=1, checkpoints=tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", fails)
+    with pytest.raises(OSError, match="Too many open files"):
+        fit(epochs=2, checkpoints=tmp_path)
+    assert sound(tmp_path) == [3]
 
 
 ERRORS = [
     ({"epochs": 0}, ValueError, "`epochs` must be"),
     ({"keep": 0}, ValueError, "`keep` must be"),
     ({"save_every": 0}, ValueError, "`save_every` must be"),
-    ({"patience": -1}, ValueError, "`patience` must be at least 0, got -1"),
+    ({"patience": -1}, ValueError, "`patience` must be an integer of at least 0, got -1"),
     ({"lr": None}, TypeError, "`optimizer` is a function of the rate, so it needs `lr`"),
     ({"lr": -1.0}, ValueError, "`lr` must be at least 0, got -1.0"),
     ({"key": 3}, TypeError, "`key` must be one jax.random key"),
+    ({"optimizer": "adam"}, TypeError, "`optimizer` must be an optax transformation or a function"),
+    ({"checkpoints": ""}, ValueError, "`checkpoints` must name a folder"),
+    ({"lr": lambda epoch: -1.0}, ValueError, "`lr` must be at least 0, got -1.0"),
+    ({"validate": lambda params: [1, 2]}, ValueError, "`validate` must return one number, got"),
     ({"optimizer": optim.adam(0.1)}, TypeError, "`lr` needs an `optimizer` that is a function of"),
     ({"batches": []}, ValueError, "`batches` gave none in epoch 0"),
     (
@@ -397,12 +513,12 @@ ERRORS = [
     (
         {"batches": [(X, Y), (X, Y.astype("float32"))]},
         ValueError,
-        "`batches` must be alike, but in step 1, batch 1 of epoch 0 (all from 0) [1] is float32 "
-        "(24, 2), not float64 (24, 2)",
+        "`batches` must be alike, but in step 1, batch 1 of epoch 0 (all from 0) leaf [1] is "
+        "float32 (24, 2), not float64 (24, 2)",
     ),
     ({"batches": [(X, Y), (X[0], Y)]}, ValueError, "[0] is float64 (5, 3), not float64 (24, 5, 3)"),
-    ({"batches": [(X, Y), (X,)]}, ValueError, "(all from 0) [1] is missing"),
-    ({"batches": [(X, Y), (X, Y, Y)]}, ValueError, "(all from 0) [2] is unexpected"),
+    ({"batches": [(X, Y), (X,)]}, ValueError, "(all from 0) leaf [1] is missing"),
+    ({"batches": [(X, Y), (X, Y, Y)]}, ValueError, "(all from 0) leaf [2] is unexpected"),
 ]
 
 
@@ -411,16 +527,16 @@ ERRORS = [
 def test_bad_input(options, error, message):
     given = {"optimizer": optim.adam, "batches": [(X, Y)], "epochs": 2, "lr": 0.1} | options
     with pytest.raises(error) as raised:
-        training.fit(loss, params=start(), progress=False, **given)
+        training.fit(loss, params=start(), **given)
     assert message in str(raised.value)
 
 
 def test_a_batch_of_other_sizes_that_does_not_fit_is_named():
     given = [(X, Y), (X[..., :2], Y)]
     with pytest.raises(ValueError, match="`x` has 2 features") as raised:
-        training.fit(loss, optim.sgd, start(), given, epochs=1, lr=0.1, progress=False)
+        training.fit(loss, optim.sgd, start(), given, epochs=1, lr=0.1)
     assert raised.value.__notes__[-1] == (
-        "step 1, batch 1 of epoch 0 (all from 0): [0] is float64 (24, 5, 2), not float64 "
+        "step 1, batch 1 of epoch 0 (all from 0): leaf [0] is float64 (24, 5, 2), not float64 "
         "(24, 5, 3) as in the first batch"
     )
 
@@ -430,12 +546,12 @@ def test_a_state_that_changes_is_named():
     with pytest.raises(ValueError, match="must be like the one given: it is float64"):
         training.fit(
             *(changing, optim.sgd, start(), [(X, Y)]),
-            epochs=1, lr=0.1, state=jnp.ones(2), progress=False,
+            epochs=1, lr=0.1, state=jnp.ones(2),
         )  # fmt: skip
 
 
 def test_batches_that_end_before_the_checkpoint(tmp_path):
-    options = {"lr": 0.1, "checkpoints": tmp_path, "save_every": 5, "progress": False}
+    options = {"lr": 0.1, "checkpoints": tmp_path, "save_every": 5}
 
     def killing(epoch):
         if epoch == 2:
