@@ -9,7 +9,10 @@ from jaxtyping import Float
 
 
 class History(NamedTuple):
-    """What a training went through, step by step; an epoch's losses are the means of its steps."""
+    """What a training went through, step by step; an epoch's losses are the means of its steps.
+
+    `lr` and `validation` are empty where `fit` was given none.
+    """
 
     loss: Float[np.ndarray, " steps"]
     grad_norm: Float[np.ndarray, " steps"]
@@ -32,6 +35,7 @@ class Seen:
     validation: list[float] = field(default_factory=list)
     best: int = 0  # the epoch
     saved: int = 0  # the step of the last checkpoint
+    begun: dict[str, str] = field(default_factory=dict)  # fingerprints of what it began with
 
     @property
     def epoch(self) -> int:

@@ -93,8 +93,8 @@ def search(
         some are NaN: then at ``np.nanargmin(scores)``.
 
     Raises:
-        ValueError: no configurations, options that are not the same in all, or a `static` one that
-            there is not.
+        ValueError: no configurations, options that are not the same in all, a `static` one that
+            there is not, or a score that is no scalar.
 
     Source: that of `grid` and `sample`.
 
@@ -124,6 +124,8 @@ def search(
             for name in names - set(static)
         }
         one = lambda options, fixed=fixed: evaluate(**dict(fixed), **options)
-        found = jax.jit(jax.vmap(one, axis_size=len(members)))(traced)
-        scores |= dict(zip(members, np.asarray(found), strict=True))
+        found = np.asarray(jax.jit(jax.vmap(one, axis_size=len(members)))(traced))
+        if found.ndim != 1:
+            raise ValueError(f"`evaluate` must return a scalar, got shape {found.shape[1:]}")
+        scores |= dict(zip(members, found, strict=True))
     return np.array([scores[i] for i in range(len(configurations))])

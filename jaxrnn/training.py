@@ -5,13 +5,16 @@ jaxrnn does not.
 """
 
 import functools
+import hashlib
 import math
 import operator
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -134,7 +137,7 @@ def fit(
         lr: the rate; a schedule, which is called with the epoch, from 0; or
             `optim.reduce_lr_on_plateau`, which is stepped after every epoch with its validation, or
             without `validate` its loss.
-        key: the loss is then called with `key=`, at every step another.
+        key: the loss is then called with `key=`, at every step another; and never without it.
         state: carried from batch to batch, for back-propagation that is truncated between them. The
             loss is then called with `state=` and returns `(value, state)`. Every epoch starts with
             this one.
@@ -144,8 +147,9 @@ def fit(
             without `validate` loss.
         checkpoints: a folder. If there are checkpoints in it, the training goes on after the last
             one, and given the same arguments it becomes, bit for bit, the training that was never
-            stopped; for that, a function of the epoch can shuffle, a generator that has a state of
-            its own cannot.
+            stopped; for that, a function of the epoch can shuffle, a generator or a `DataLoader`
+            that has a state of its own cannot. A warning tells what of `params`, `state`, `key` and
+            the first rate is not what it began with; another loss or data are not seen.
         keep: how many checkpoints to keep, each with the best parameters so far.
         save_every: how many steps there are between checkpoints, at least; they are saved after
             every epoch by default, and always at the end.
@@ -168,11 +172,16 @@ def fit(
     check_positive(epochs=epochs, keep=keep)
     _check_options(optimizer, lr, key, patience, checkpoints, save_every)
     plateau = jax.device_get(lr.init()) if isinstance(lr, Plateau) else None
+    if plateau is not None and plateau.best < 0:
+        raise ValueError(
+            "`lr` must be a plateau of mode 'min', since `fit` takes a lower validation for a "
+            "better one: let `validate` return 1 - accuracy, for one"
+        )
     params, opt_state = _copy(params), _made(optimizer, _rate(lr, plateau, 0)).init
     run = _Run(params, jax.jit(opt_state, keep_unused=True)(params), _copy(state), plateau, params)
-    run, seen = _copy(run), Seen()
+    run, seen = _copy(run), Seen(begun=_fingerprints(params, state, key, lr, plateau))
     if checkpoints is not None and (found := _checkpoints().restore(checkpoints, run)):
-        run, seen = found.tree, _resumed(found.record, lr, validate, checkpoints)
+        run, seen = found.tree, _resumed(found.record, seen, lr, validate, checkpoints)
     resumed, pending, first, step = len(seen.loss), [], {}, _step(loss, optimizer)
 
     def settle(ahead: int = 0) -> None:
@@ -190,8 +199,13 @@ def fit(
             raise stop("the parameters are no longer finite", len(seen.loss) - 1)
 
     def stop(why: str, n: int) -> FloatingPointError:
+        norms = enumerate(seen.grad_norm[seen.start :], seen.start)
+        first = next((i for i, norm in norms if not math.isfinite(norm)), n)
+        cause = "" if first == n else f", the gradient not finite in {seen.where(first)}"
         last = f"{seen.saved} in {checkpoints}" if seen.saved else "none"
-        return FloatingPointError(f"{why} after {seen.where(n)}; the last good checkpoint: {last}")
+        return FloatingPointError(
+            f"{why} after {seen.where(n)}{cause}; the last good checkpoint: {last}"
+        )
 
     def save() -> None:
         if checkpoints is not None:
@@ -199,6 +213,7 @@ def fit(
             _checkpoints().save(checkpoints, seen.saved, run, asdict(seen), keep=keep)
 
     with _bar(progress, epochs) as show:
+        show(seen, None)
         while seen.epoch < epochs and (patience is None or seen.stale <= patience):
             start, rate = seen.start, _rate(lr, run.plateau, seen.epoch)
             given = batches(seen.epoch) if callable(batches) else batches
@@ -225,9 +240,8 @@ def fit(
                 pending.append(metrics[:2])
                 settle(ahead=1)
                 show(seen, given, n - start)
-            _check_number(n + 1 - start, resumed - start, seen, checkpoints)
+            _check_number(n + 1 - start, resumed - start, seen, batches, checkpoints)
             check()
-            show(seen, given)
             params = _copy(run.params)
             seen.end_epoch(
                 None if rate is None else float(rate),
@@ -237,6 +251,7 @@ def fit(
                 run = run._replace(best=params)
             if isinstance(lr, Plateau):
                 run = run._replace(plateau=jax.device_get(lr.step(run.plateau, seen.scores[-1])))
+            show(seen, given)
             if len(seen.loss) >= seen.saved + (save_every or 0):
                 save()
     if seen.saved < len(seen.loss):
@@ -269,9 +284,12 @@ def _step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
         options |= {} if state is None else {"state": state}
         one = train_step(loss, _made(optimizer, rate), has_aux=state is not None)
         params, opt_state, metrics = one(params, opt_state, *batch, **options)
-        if wrong := difference(describe(metrics.aux), describe(state)):
+        # Of the same leaves: an LSTM's may have been given as a pair.
+        leaves = jax.tree.leaves(metrics.aux)
+        if wrong := difference(describe(leaves), describe(jax.tree.leaves(state))):
             raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
-        return params, opt_state, metrics.aux, metrics._replace(aux=None)
+        state = jax.tree.unflatten(jax.tree.structure(state), leaves)
+        return params, opt_state, state, metrics._replace(aux=None)
 
     return step
 
@@ -294,16 +312,30 @@ def _rate(lr: Any, plateau: Any, epoch: int) -> Any:
     return jnp.asarray(rate, float)
 
 
-def _resumed(record: dict[str, Any], lr: Any, validate: Any, folder: Any) -> Seen:
+def _fingerprints(params: Any, state: Any, key: Any, lr: Any, plateau: Any) -> dict[str, str]:
+    """By which one training is told from another."""
+    key = None if key is None else jax.random.key_data(key)
+    given = {"params": params, "state": state, "key": key, "lr": _rate(lr, plateau, 0)}
+    bits = lambda tree: b"".join(np.asarray(a).tobytes() for a in jax.tree.leaves(tree))
+    return {name: hashlib.sha256(bits(tree)).hexdigest() for name, tree in given.items()}
+
+
+def _resumed(record: dict[str, Any], new: Seen, lr: Any, validate: Any, folder: Any) -> Seen:
     """What a checkpoint has recorded, if it can be gone on with."""
     seen = Seen(**record)
-    for name, given in (("lr", lr), ("validate", validate)):
-        recorded = bool(seen.lr if name == "lr" else seen.validation)
-        if seen.epoch and recorded != (given is not None):
-            how = ("with", "without") if recorded else ("without", "with")
-            raise ValueError(
-                f"the training in {folder} was {how[0]} `{name}`, so it cannot go on {how[1]}"
-            )
+    if seen.epoch and bool(seen.lr) != (lr is not None):
+        raise ValueError(f"the training in {folder} cannot go on: one of the two was without `lr`")
+    if seen.epoch and bool(seen.validation) != (validate is not None):
+        raise ValueError(
+            f"the training in {folder} cannot go on: one of the two was without `validate`"
+        )
+    other = [f"`{name}`" for name, sum in seen.begun.items() if sum != new.begun[name]]
+    if other:
+        warnings.warn(
+            f"the training in {folder}, which goes on after step {seen.saved}, began with other "
+            f"{' and '.join(other)}: for a new training, name another folder",
+            stacklevel=3,
+        )
     return seen
 
 
@@ -314,9 +346,13 @@ def _arrays(batch: Any) -> tuple[Any, ...]:
 
 
 def _number(validation: Any) -> float:
-    if np.size(validation) != 1:
-        raise ValueError(f"`validate` must return one number, got shape {np.shape(validation)}")
-    return np.asarray(validation).item()
+    try:
+        return float(np.asarray(validation).item())
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"`validate` must return one number, got {type(validation).__name__} of shape "
+            f"{np.shape(validation)}"
+        ) from None
 
 
 @jax.jit
@@ -346,14 +382,15 @@ def _check_options(
         check_positive(save_every=save_every)
     if patience is not None and not (isinstance(patience, int) and patience >= 0):
         raise ValueError(f"`patience` must be an integer of at least 0, got {patience}")
-    if checkpoints == "":
-        raise ValueError("`checkpoints` must name a folder, got an empty string")
+    if checkpoints is not None and (checkpoints == "" or Path(checkpoints).is_file()):
+        raise ValueError(f"`checkpoints` must name a folder, got {str(checkpoints)!r}")
 
 
-def _check_number(given: int, before: int, seen: Seen, folder: Any) -> None:
+def _check_number(given: int, before: int, seen: Seen, batches: Any, folder: Any) -> None:
     """Of an epoch's batches; `before` were there when the checkpoint was saved."""
     if given == 0:
-        once = ": a generator can be gone through only once" if seen.epoch else ""
+        again = seen.epoch and not callable(batches)
+        once = ": a generator can be gone through only once" if again else ""
         raise ValueError(f"`batches` gave none in epoch {seen.epoch}{once}")
     if given < before:
         raise ValueError(
@@ -364,25 +401,35 @@ def _check_number(given: int, before: int, seen: Seen, folder: Any) -> None:
 
 @contextmanager
 def _bar(progress: bool, epochs: int) -> Iterator[Callable[..., None]]:
-    """A bar over the batches of an epoch, on the first process only."""
+    """A bar over the batches of an epoch, or where no terminal is, a line for each epoch.
+
+    On the first process only.
+    """
+    console, shown = Console(stderr=True), 0.0
+    visible = progress and jax.process_index() == 0
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    hidden = not progress or jax.process_index() > 0
-    console = Console(stderr=True)
+    hidden = not (visible and console.is_terminal)
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=hidden) as bar:
-        shown = 0.0
+        task = bar.add_task("", total=None)
 
         def show(seen: Seen, batches: Any, n: int | None = None) -> None:
-            """After batch `n`, or the last; a mean over many steps is not for every step."""
+            """After batch `n` of an epoch, or after an epoch, or before the first."""
             nonlocal shown
-            if hidden or (n is not None and time.monotonic() < shown + 0.1):
+            # A mean over many steps is not for every step.
+            if not visible or (n is not None and (hidden or time.monotonic() < shown + 0.1)):
                 return
             shown = time.monotonic()
-            losses = seen.loss[seen.start :]
-            text = f"epoch {seen.epoch + 1}/{epochs}  loss {np.mean(losses):.4g}" if losses else ""
+            ended = n is None
+            losses = seen.epoch_loss[-1:] if ended else seen.loss[seen.start :]
+            text = f"epoch {seen.epoch + (not ended)}/{epochs}"
+            text += f"  loss {np.mean(losses):.4g}" if losses else ""
             text += f"  validation {seen.validation[-1]:.4g}" if seen.validation else ""
-            done = len(losses) if n is None else n + 1
-            total = done if n is None else operator.length_hint(batches) or None
-            task = bar.task_ids[0] if bar.task_ids else bar.add_task("", total=None)
-            bar.update(task, description=text, completed=done, total=total)
+            if hidden:
+                console.print(text)
+            elif ended:
+                bar.update(task, description=text, total=bar.tasks[0].completed)
+            else:
+                total = operator.length_hint(batches) or None
+                bar.update(task, description=text, completed=n + 1, total=total)
 
         yield show

@@ -74,6 +74,10 @@ def test_all_static():
             lambda: search(evaluate, [{"lr": 1}], static=["size"]),
             r"`static` names 'size', but the options are \['lr'\]",
         ),
+        (
+            lambda: search(lambda lr: lr * jnp.ones(3), [{"lr": 1.0}]),
+            r"`evaluate` must return a scalar, got shape \(3,\)",
+        ),
     ],
 )
 def test_bad_input(call, message):

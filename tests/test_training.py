@@ -14,6 +14,7 @@ import numpy as np
 import optax
 import pytest
 from helpers import assert_refused
+from rich.console import Console
 
 import jaxrnn
 from jaxrnn import checkpoints, data, losses, optim, training
@@ -181,20 +182,23 @@ def test_torch_batches():
     assert_same(found, wanted)
 
 
-def test_progress_bar(capsys):
-    fit(epochs=2, progress=True, validate=validate)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress(capsys, monkeypatch, terminal):
+    """A bar, on a terminal; else a line for each epoch."""
+    monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr(training, "Console", functools.partial(Console, force_terminal=terminal))
+    scores = iter([3.0, 2.0])
+    found = fit(epochs=2, progress=True, validate=lambda params: next(scores))
     shown = capsys.readouterr().err
-    assert "epoch 2/2  loss " in shown
-    assert "  validation " in shown
-    assert "3/3" in shown
-
-    def watched(epoch):
-        yield from [(X, Y)] * 2
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        fit(batches=watched, progress=True)
-    assert "1/?" in capsys.readouterr().err  # how many there are is not known
+    losses = list(enumerate(found.history.epoch_loss))
+    for epoch, value in losses[terminal:]:  # of a bar, what it ends with
+        assert f"epoch {epoch + 1}/2  loss {value:.4g}  validation {3 - epoch}" in shown
+    assert ("3/3" in shown) == terminal
+    if terminal:
+        killing = lambda epoch: (KilledError() if i == 2 else (X, Y) for i in range(3))
+        with pytest.raises(TypeError):
+            fit(batches=killing, progress=True)
+        assert "1/?" in capsys.readouterr().err  # of a generator nobody knows how many
 
 
 def carrying(params, x, y, *, key, state):
@@ -432,9 +436,9 @@ def test_keep_and_the_end_are_saved(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ({}, {"validate": validate}, "without `validate`, so it cannot go on with$"),
-        ({"validate": validate}, {}, "with `validate`, so it cannot go on without$"),
-        ({}, {"lr": None, "optimizer": 0}, "with `lr`, so it cannot go on without$"),
+        ({}, {"validate": validate}, "cannot go on: one of the two was without `validate`"),
+        ({"validate": validate}, {}, "cannot go on: one of the two was without `validate`"),
+        ({}, {"lr": None, "optimizer": 0}, "one of the two was without `lr`"),
     ],
 )
 def test_other_arguments_than_the_checkpoint_had(tmp_path, before, after, message):
@@ -502,7 +506,18 @@ ERRORS = [
     ({"optimizer": "adam"}, TypeError, "`optimizer` must be an optax transformation or a function"),
     ({"checkpoints": ""}, ValueError, "`checkpoints` must name a folder"),
     ({"lr": lambda epoch: -1.0}, ValueError, "`lr` must be at least 0, got -1.0"),
-    ({"validate": lambda params: [1, 2]}, ValueError, "`validate` must return one number, got"),
+    (
+        {"validate": lambda params: [1, 2]},
+        TypeError,
+        "must return one number, got list of shape (2,)",
+    ),
+    ({"validate": lambda params: None}, TypeError, "must return one number, got NoneType"),
+    (
+        {"lr": optim.reduce_lr_on_plateau(0.1, mode="max")},
+        ValueError,
+        "`lr` must be a plateau of mode 'min'",
+    ),
+    ({"batches": lambda epoch: [(X, Y)][epoch:]}, ValueError, "`batches` gave none in epoch 1"),
     ({"optimizer": optim.adam(0.1)}, TypeError, "`lr` needs an `optimizer` that is a function of"),
     ({"batches": []}, ValueError, "`batches` gave none in epoch 0"),
     (
@@ -541,9 +556,45 @@ def test_a_batch_of_other_sizes_that_does_not_fit_is_named():
     )
 
 
+def test_an_lstm_takes_a_pair():
+    """And returns an `LSTMState`."""
+    params, zeros = jaxrnn.init_lstm(KEY, 3, 2, dtype=float), jnp.zeros((1, 24, 2))
+
+    def carried(params, x, state):
+        y, state = jaxrnn.lstm(params, x, state, batch_first=True)
+        return y.sum(), state
+
+    pair, named = (
+        training.fit(carried, optim.sgd(0.1), params, [(X,)] * 2, epochs=1, state=state)
+        for state in ((zeros, zeros), jaxrnn.LSTMState(zeros, zeros))
+    )
+    assert_same(pair, named)
+
+
+def test_another_training_in_the_same_folder(tmp_path):
+    fit(epochs=1, checkpoints=tmp_path)
+    with pytest.warns(UserWarning, match=r"goes on after step 3, began with other `key` and `lr`:"):
+        fit(epochs=2, checkpoints=tmp_path, lr=0.2, key=jax.random.key(7))
+    other = jax.tree.map(lambda a: a + 1, start())
+    with pytest.warns(UserWarning, match="after step 6, began with other `params`:"):
+        training.fit(
+            *(loss, optim.adam, other, batches), epochs=3, lr=0.1, key=KEY, checkpoints=tmp_path
+        )
+
+
+def test_the_gradient_that_was_not_finite_is_named():
+    """It is what made the next loss NaN."""
+    bends = lambda w, x: jnp.sqrt(jnp.abs(w * x)).sum()
+    given = [(np.ones(2),), (np.zeros(2),), (np.ones(2),), (np.ones(2),)]
+    with pytest.raises(
+        FloatingPointError, match=r"nan after step 2, .*, the gradient not finite in step 1"
+    ):
+        training.fit(bends, optim.sgd(0.1), jnp.ones(2), given, epochs=1)
+
+
 def test_a_state_that_changes_is_named():
     changing = lambda params, x, y, state: (loss(params, x, y), jnp.ones(3))
-    with pytest.raises(ValueError, match="must be like the one given: it is float64"):
+    with pytest.raises(ValueError, match=r"must be like the one given: leaf \[0\] is"):
         training.fit(
             *(changing, optim.sgd, start(), [(X, Y)]),
             epochs=1, lr=0.1, state=jnp.ones(2),
