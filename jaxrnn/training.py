@@ -424,12 +424,13 @@ def _bar(progress: bool, epochs: int) -> Iterator[Callable[..., None]]:
             text = f"epoch {seen.epoch + (not ended)}/{epochs}"
             text += f"  loss {np.mean(losses):.4g}" if losses else ""
             text += f"  validation {seen.validation[-1]:.4g}" if seen.validation else ""
+            before, end = [0, 0, *seen.ends][-2:]
+            done = end - before if ended else n + 1
+            total = done if ended else operator.length_hint(batches)
             if hidden:
                 console.print(text)
-            elif ended:
-                bar.update(task, description=text, total=bar.tasks[0].completed)
             else:
-                total = operator.length_hint(batches) or None
-                bar.update(task, description=text, completed=n + 1, total=total)
+                bar.tasks[0].total = total or None  # which `update` would take for no change
+                bar.update(task, description=text, completed=done)
 
         yield show

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 import jaxrnn
 from jaxrnn import data, losses, models, optim, search
-from jaxrnn.training import train_step
+from jaxrnn.training import fit, train_step
 
 from . import documents as d
 from .systems import System
@@ -91,27 +90,26 @@ def number(a: Any) -> Any:
 def train_jax(recipe: Recipe, params: Any, x: Any, y: Any, lr: Any, **given: Any) -> Any:
     options = {name: number(given.pop(name)) for name in recipe.options}
     make = functools.partial(OPTIMIZERS[recipe.optimizer][0], **options)
-    x, y, lr = (jnp.asarray(each) for each in (x, y, lr))
     clip = [] if recipe.max_norm is None else [optim.clip_grad_norm(recipe.max_norm)]
-    plateau = optim.reduce_lr_on_plateau(lr, **(recipe.plateau or {}))
-    loss = lambda params, x, y, masks: recipe.our_loss(recipe.ours(params, x, **masks), y)
 
-    @jax.jit
-    def step(lr: Any, params: Any, state: Any, i: Any, masks: Any) -> Any:
-        return train_step(loss, optax.chain(*clip, make(lr)))(params, state, x[i], y[i], masks)
+    def batches(epoch: int) -> Iterator[Any]:
+        for b, i in enumerate(recipe.batches[epoch]):
+            yield x[i], y[i], {name: mask[epoch, b] for name, mask in given.items()}
 
-    names, history = list(jaxrnn.to_state_dict(params)), []
-    state, rate = optax.chain(*clip, make(lr)).init(params), plateau.init()
-    for e, batches in enumerate(recipe.batches):
-        for b, i in enumerate(batches):
-            masks = {name: mask[e, b] for name, mask in given.items()}
-            params, state, metrics = step(rate.lr, params, state, i, masks)
-            history.append((metrics.loss, metrics.grad_norm, rate.lr))
-        if recipe.plateau is not None:
-            seen = [loss for loss, *_ in history[-len(batches) :]]
-            rate = plateau.step(rate, jnp.stack(seen).mean())
-    final = jaxrnn.to_state_dict(params)
-    return [jnp.stack(column) for column in zip(*history, strict=True)], [final[n] for n in names]
+    fitted = fit(
+        lambda params, x, y, masks: recipe.our_loss(recipe.ours(params, x, **masks), y),
+        lambda lr: optax.chain(*clip, make(lr)),
+        params,
+        batches,
+        epochs=len(recipe.batches),
+        lr=optim.reduce_lr_on_plateau(lr, **recipe.plateau) if recipe.plateau else lr,
+        progress=False,
+    )
+    history, final = fitted.history, jaxrnn.to_state_dict(fitted.params)
+    rates = np.repeat(history.lr, [len(epoch) for epoch in recipe.batches])
+    return [history.loss, history.grad_norm, rates], [
+        final[n] for n in jaxrnn.to_state_dict(params)
+    ]
 
 
 def _train_torch(recipe: Recipe, module: nn.Module, x: Any, y: Any, **given: Any) -> Any:
@@ -429,7 +427,14 @@ def _search() -> list[System]:
     def system(name: str, configurations: list[Any]) -> System:
         def ours(params: Any, x: Any, y: Any, **given: Any) -> Any:
             def final_loss(size: str, lr: Any) -> Any:
-                return train_jax(recipe, params[size], x, y, lr, **given)[0][0][-1]
+                optimizer = optim.adam(lr, betas=number(given["betas"]))
+                loss = lambda params, x, y: recipe.our_loss(recipe.ours(params, x), y)
+                step = train_step(loss, optimizer)
+                carry, seen = (params[size], optimizer.init(params[size])), []
+                for _ in recipe.batches:  # of which each is all there is
+                    *carry, metrics = step(*carry, x, y)
+                    seen.append(metrics.loss)
+                return seen[-1]
 
             scores = search.search(final_loss, configurations, static=["size"])
             return scores, scores.argmin()
