@@ -58,9 +58,15 @@ def main(process, processes, port, folder):
     [recipe] = re.findall(
         r"# More than one device\n.*?```python\n(.*?)```", README.read_text(), re.DOTALL
     )
+    programs = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **about: (
+            programs.append(about.get("fun_name") or "") if "backend_compile" in event else None
+        )
+    )
     names = {"jax": jax, "fit": training.fit, "optim": optim} | task(process, processes)
     exec(recipe, names)
-    fitted, programs = names["fitted"], training._step._cache_size()
+    fitted, steps = names["fitted"], [name for name in programs if "step" in name]
     batch = next(names["placed"](0))
     # Interrupted after an epoch, with checkpoints that all processes share.
     options = {"lr": 1e-2, "key": jax.random.key(1), "checkpoints": f"{folder}/checkpoints"}
@@ -72,7 +78,7 @@ def main(process, processes, port, folder):
     found = {
         "fitted": jax.tree.map(np.asarray, fitted),
         "resumed": jax.tree.map(np.asarray, resumed),
-        "programs": programs,
+        "programs": steps,
         "whole": all(a.sharding.is_fully_replicated for a in jax.tree.leaves(fitted.params)),
         "rows": [shard.data.shape[0] for a in batch for shard in a.addressable_shards],
         "work": work(names["loss"], fitted.params, batch),
