@@ -148,8 +148,8 @@ def fit(
         checkpoints: a folder. If there are checkpoints in it, the training goes on after the last
             one, and given the same arguments it becomes, bit for bit, the training that was never
             stopped; for that, a function of the epoch can shuffle, a generator or a `DataLoader`
-            that has a state of its own cannot. A warning tells what of `params`, `state`, `key` and
-            the first rate is not what it began with; another loss or data are not seen.
+            that has a state of its own cannot. A warning tells what of `params`, `key` and the
+            first rate is not what it began with; another loss, state or data are not seen.
         keep: how many checkpoints to keep, each with the best parameters so far.
         save_every: how many steps there are between checkpoints, at least; they are saved after
             every epoch by default, and always at the end.
@@ -171,92 +171,34 @@ def fit(
     """
     check_positive(epochs=epochs, keep=keep)
     _check_options(optimizer, lr, key, patience, checkpoints, save_every)
-    plateau = jax.device_get(lr.init()) if isinstance(lr, Plateau) else None
-    if plateau is not None and plateau.best < 0:
-        raise ValueError(
-            "`lr` must be a plateau of mode 'min', since `fit` takes a lower validation for a "
-            "better one: let `validate` return 1 - accuracy, for one"
-        )
-    params, opt_state = _copy(params), _made(optimizer, _rate(lr, plateau, 0)).init
-    run = _Run(params, jax.jit(opt_state, keep_unused=True)(params), _copy(state), plateau, params)
-    run, seen = _copy(run), Seen(begun=_fingerprints(params, state, key, lr, plateau))
+    plateau = _plateau(lr)
+    params, init = _copy(params), _made(optimizer, _rate(lr, plateau, 0)).init
+    opt_state = jax.jit(init, keep_unused=True)(params)
+    run = _Run(params, opt_state, _copy(state), plateau, _copy(params))
+    seen = Seen(begun=_fingerprints(params=params, key=key, lr=_rate(lr, plateau, 0)))
     if checkpoints is not None and (found := _checkpoints().restore(checkpoints, run)):
         run, seen = found.tree, _resumed(found.record, seen, lr, validate, checkpoints)
-    resumed, pending, first, step = len(seen.loss), [], {}, _step(loss, optimizer)
-
-    def settle(ahead: int = 0) -> None:
-        """Takes down what the steps gave, but for the last `ahead`, which may still run."""
-        while len(pending) > ahead:
-            value, norm = map(float, pending.pop(0))
-            if not math.isfinite(value):
-                raise stop(f"the loss is {value}", len(seen.loss))
-            seen.loss.append(value)
-            seen.grad_norm.append(norm)
-
-    def check() -> None:
-        settle()
-        if not _finite(run.params):
-            raise stop("the parameters are no longer finite", len(seen.loss) - 1)
-
-    def stop(why: str, n: int) -> FloatingPointError:
-        norms = enumerate(seen.grad_norm[seen.start :], seen.start)
-        first = next((i for i, norm in norms if not math.isfinite(norm)), n)
-        cause = "" if first == n else f", the gradient not finite in {seen.where(first)}"
-        last = f"{seen.saved} in {checkpoints}" if seen.saved else "none"
-        return FloatingPointError(
-            f"{why} after {seen.where(n)}{cause}; the last good checkpoint: {last}"
-        )
-
-    def save() -> None:
-        if checkpoints is not None:
-            seen.saved = len(seen.loss)
-            _checkpoints().save(checkpoints, seen.saved, run, asdict(seen), keep=keep)
-
+    loop = _Loop(run, seen, _step(loss, optimizer), checkpoints, keep, save_every or 0)
     with _bar(progress, epochs) as show:
         show(seen, None)
         while seen.epoch < epochs and (patience is None or seen.stale <= patience):
-            start, rate = seen.start, _rate(lr, run.plateau, seen.epoch)
+            rate = _rate(lr, loop.run.plateau, seen.epoch)
             given = batches(seen.epoch) if callable(batches) else batches
-            if resumed <= start:
-                run = run._replace(state=_copy(state))
-            n = start - 1
-            for n, batch in enumerate(given, start):
-                batch = _arrays(batch)
-                first = first or describe(batch)
-                if wrong := difference(describe(batch), first, sizes=False):
-                    raise ValueError(f"`batches` must be alike, but in {seen.where(n)} {wrong}")
-                if n < resumed:
-                    continue
-                if save_every and n >= seen.saved + save_every:
-                    check()
-                    save()
-                try:
-                    *new, metrics = step(*run[:3], rate, key, np.uint32(n), batch)
-                except (TypeError, ValueError) as error:
-                    if wrong := difference(describe(batch), first):
-                        error.add_note(f"{seen.where(n)}: {wrong} as in the first batch")
-                    raise
-                run = _Run(*new, *run[3:])
-                pending.append(metrics[:2])
-                settle(ahead=1)
-                show(seen, given, n - start)
-            _check_number(n + 1 - start, resumed - start, seen, batches, checkpoints)
-            check()
-            params = _copy(run.params)
+            loop.epoch(given, state, rate, key, show)
+            params = _copy(loop.run.params)
             seen.end_epoch(
                 None if rate is None else float(rate),
                 None if validate is None else _number(validate(params)),
             )
             if seen.stale == 0:
-                run = run._replace(best=params)
+                loop.run = loop.run._replace(best=params)
             if isinstance(lr, Plateau):
-                run = run._replace(plateau=jax.device_get(lr.step(run.plateau, seen.scores[-1])))
+                after = jax.device_get(lr.step(loop.run.plateau, seen.scores[-1]))
+                loop.run = loop.run._replace(plateau=after)
             show(seen, given)
-            if len(seen.loss) >= seen.saved + (save_every or 0):
-                save()
-    if seen.saved < len(seen.loss):
-        save()
-    return Fitted(run.params, run.best, seen.history())
+            loop.save_if(len(seen.loss) >= seen.saved + loop.save_every)
+    loop.save_if(seen.saved < len(seen.loss))
+    return Fitted(loop.run.params, loop.run.best, seen.history())
 
 
 class _Run(NamedTuple):
@@ -269,6 +211,75 @@ class _Run(NamedTuple):
     best: Any
 
 
+class _Loop:
+    """A training under way: its arrays, what it has seen, and the steps that still run."""
+
+    def __init__(
+        self, run: _Run, seen: Seen, step: Any, folder: Any, keep: int, save_every: int
+    ) -> None:
+        self.run, self.seen, self.step = run, seen, step
+        self.folder, self.keep, self.save_every = folder, keep, save_every
+        self.resumed, self.pending, self.first = len(seen.loss), [], {}
+
+    def epoch(self, batches: Iterable[Any], state: Any, rate: Any, key: Any, show: Any) -> None:
+        """All of its batches, but for those that a checkpoint has gone through."""
+        seen, n = self.seen, self.seen.start - 1
+        if self.resumed <= seen.start:
+            self.run = self.run._replace(state=_copy(state))
+        for n, batch in enumerate(map(_arrays, batches), seen.start):
+            self.first = self.first or describe(batch)
+            if wrong := difference(describe(batch), self.first, sizes=False):
+                raise ValueError(f"`batches` must be alike, but in {seen.where(n)} {wrong}")
+            if n < self.resumed:
+                continue
+            if self.save_every and n >= seen.saved + self.save_every:
+                self.check()
+                self.save_if(True)
+            try:
+                new, metrics = self.step(self.run[:3], rate, key, np.uint32(n), batch)
+            except (TypeError, ValueError) as error:
+                if wrong := difference(describe(batch), self.first):
+                    error.add_note(f"{seen.where(n)}: {wrong} as in the first batch")
+                raise
+            self.run = self.run._replace(**new)
+            self.pending.append(metrics[:2])
+            self.settle(ahead=1)
+            show(seen, batches, n - seen.start)
+        _check_number(n + 1 - seen.start, self.resumed - seen.start, seen, self.folder)
+        self.check()
+
+    def settle(self, ahead: int = 0) -> None:
+        """Takes down what the steps gave, but for the last `ahead`, which may still run."""
+        while len(self.pending) > ahead:
+            value, norm = map(float, self.pending.pop(0))
+            if not math.isfinite(value):
+                raise self.stop(f"the loss is {value}", len(self.seen.loss))
+            self.seen.loss.append(value)
+            self.seen.grad_norm.append(norm)
+
+    def check(self) -> None:
+        self.settle()
+        if not _finite(self.run.params):
+            raise self.stop("the parameters are no longer finite", len(self.seen.loss) - 1)
+
+    def stop(self, why: str, n: int) -> FloatingPointError:
+        """Says where, what the cause was if it lies in an earlier step, and what is saved."""
+        seen = self.seen
+        norms = enumerate(seen.grad_norm[seen.start :], seen.start)
+        first = next((i for i, norm in norms if not math.isfinite(norm)), n)
+        cause = "" if first == n else f", the gradient not finite in {seen.where(first)}"
+        last = f"{seen.saved} in {self.folder}" if seen.saved else "none"
+        return FloatingPointError(
+            f"{why} after {seen.where(n)}{cause}; the last good checkpoint: {last}"
+        )
+
+    def save_if(self, due: bool) -> None:
+        if due and self.folder is not None:
+            self.seen.saved = len(self.seen.loss)
+            record = asdict(self.seen)
+            _checkpoints().save(self.folder, self.seen.saved, self.run, record, keep=self.keep)
+
+
 def _copy(tree: Any) -> Any:
     """For a step that consumes what it is given; strongly typed, as what it returns will be."""
     return jax.tree.map(lambda a: jnp.array(a, jnp.asarray(a).dtype), tree)
@@ -277,9 +288,9 @@ def _copy(tree: Any) -> Any:
 def _step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
     """`train_step` with a rate, the step's own key, and a state that is carried."""
 
-    @functools.partial(jax.jit, donate_argnums=(0, 1, 2))
-    def step(params: Any, opt_state: Any, state: Any, *given: Any) -> Any:
-        rate, key, n, batch = given
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(run: tuple[Any, Any, Any], rate: Any, key: Any, n: Any, batch: Any) -> Any:
+        params, opt_state, state = run
         options = {} if key is None else {"key": jax.random.fold_in(key, n)}
         options |= {} if state is None else {"state": state}
         one = train_step(loss, _made(optimizer, rate), has_aux=state is not None)
@@ -289,7 +300,8 @@ def _step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
         if wrong := difference(describe(leaves), describe(jax.tree.leaves(state))):
             raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
         state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-        return params, opt_state, state, metrics._replace(aux=None)
+        new = {"params": params, "opt_state": opt_state, "state": state}
+        return new, metrics._replace(aux=None)
 
     return step
 
@@ -312,10 +324,21 @@ def _rate(lr: Any, plateau: Any, epoch: int) -> Any:
     return jnp.asarray(rate, float)
 
 
-def _fingerprints(params: Any, state: Any, key: Any, lr: Any, plateau: Any) -> dict[str, str]:
+def _plateau(lr: Any) -> Any:
+    if not isinstance(lr, Plateau):
+        return None
+    state = jax.device_get(lr.init())
+    if state.best < 0:
+        raise ValueError(
+            "`lr` must be a plateau of mode 'min', since `fit` takes a lower validation for a "
+            "better one: let `validate` return 1 - accuracy, for one"
+        )
+    return state
+
+
+def _fingerprints(**given: Any) -> dict[str, str]:
     """By which one training is told from another."""
-    key = None if key is None else jax.random.key_data(key)
-    given = {"params": params, "state": state, "key": key, "lr": _rate(lr, plateau, 0)}
+    given["key"] = None if given["key"] is None else jax.random.key_data(given["key"])
     bits = lambda tree: b"".join(np.asarray(a).tobytes() for a in jax.tree.leaves(tree))
     return {name: hashlib.sha256(bits(tree)).hexdigest() for name, tree in given.items()}
 
@@ -386,12 +409,11 @@ def _check_options(
         raise ValueError(f"`checkpoints` must name a folder, got {str(checkpoints)!r}")
 
 
-def _check_number(given: int, before: int, seen: Seen, batches: Any, folder: Any) -> None:
+def _check_number(given: int, before: int, seen: Seen, folder: Any) -> None:
     """Of an epoch's batches; `before` were there when the checkpoint was saved."""
     if given == 0:
-        again = seen.epoch and not callable(batches)
-        once = ": a generator can be gone through only once" if again else ""
-        raise ValueError(f"`batches` gave none in epoch {seen.epoch}{once}")
+        again = ": can they be gone through only once, as a generator's?" if seen.epoch else ""
+        raise ValueError(f"`batches` gave none in epoch {seen.epoch}{again}")
     if given < before:
         raise ValueError(
             f"`batches` gave {given} in epoch {seen.epoch}, but the checkpoint in {folder} has "

@@ -523,7 +523,7 @@ ERRORS = [
     (
         {"batches": (each for each in [(X, Y)])},
         ValueError,
-        "`batches` gave none in epoch 1: a generator can be gone through only once",
+        "`batches` gave none in epoch 1: can they be gone through only once, as a generator's?",
     ),
     (
         {"batches": [(X, Y), (X, Y.astype("float32"))]},
