@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -104,7 +105,7 @@ def fit(
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     epochs: int,
-    lr: float | optax.Schedule | Plateau | None = None,
+    lr: Float[ArrayLike, ""] | optax.Schedule | Plateau | None = None,
     key: PRNGKeyArray | None = None,
     state: Any = None,
     validate: Callable[[Any], Any] | None = None,
