@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ._check import check_positive
@@ -18,7 +19,7 @@ from ._check import check_positive
 Schedule = Callable[[Any], Array]
 
 
-def step_lr(lr: float | Float[Array, ""], step_size: int, *, gamma: float = 0.1) -> Schedule:
+def step_lr(lr: Float[ArrayLike, ""], step_size: int, *, gamma: float = 0.1) -> Schedule:
     r"""A rate that is cut every `step_size` counts: `torch.optim.lr_scheduler.StepLR`.
 
     .. math:: \eta_t = \eta \gamma^{\lfloor t / size \rfloor}
@@ -39,7 +40,7 @@ def step_lr(lr: float | Float[Array, ""], step_size: int, *, gamma: float = 0.1)
     return lambda count: jnp.asarray(lr, float) * gamma ** jnp.asarray(count // step_size, float)
 
 
-def exponential_lr(lr: float | Float[Array, ""], gamma: float) -> Schedule:
+def exponential_lr(lr: Float[ArrayLike, ""], gamma: float) -> Schedule:
     r"""A rate that is cut at every count: `torch.optim.lr_scheduler.ExponentialLR`.
 
     .. math:: \eta_t = \eta \gamma^t
@@ -54,9 +55,7 @@ def exponential_lr(lr: float | Float[Array, ""], gamma: float) -> Schedule:
     return step_lr(lr, 1, gamma=gamma)
 
 
-def cosine_annealing_lr(
-    lr: float | Float[Array, ""], T_max: int, *, eta_min: float = 0.0
-) -> Schedule:
+def cosine_annealing_lr(lr: Float[ArrayLike, ""], T_max: int, *, eta_min: float = 0.0) -> Schedule:
     r"""Half a cosine down, and up again: `torch.optim.lr_scheduler.CosineAnnealingLR`.
 
     .. math:: \eta_t = \eta_{min} + (\eta - \eta_{min}) (1 + \cos(\pi t / T_{max})) / 2
@@ -99,7 +98,7 @@ class Plateau(NamedTuple):
 
 
 def reduce_lr_on_plateau(
-    lr: float | Float[Array, ""],
+    lr: Float[ArrayLike, ""],
     *,
     mode: str = "min",
     factor: float = 0.1,

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ._schedules import (
@@ -51,7 +52,7 @@ __all__ = [
     "step_lr",
 ]
 
-Number = float | Float[Array, ""]
+Number = Float[ArrayLike, ""]
 Rate = Number | optax.Schedule
 
 
@@ -320,7 +321,7 @@ def clip_grad_value(clip_value: Number) -> optax.GradientTransformation:
 
 
 def _chain(
-    lr: Rate, weight_decay: Number, *links: optax.GradientTransformation, decoupled: bool = False
+    lr: Rate, weight_decay: Any, *links: optax.GradientTransformation, decoupled: bool = False
 ) -> optax.GradientTransformation:
     """L2 decay, the links, decay if it is decoupled, and a step of minus `lr`."""
     check_rates(weight_decay=weight_decay)
