@@ -154,7 +154,7 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Checkpoint:
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__} {str(error).strip().splitlines()[:1]}"[:120]
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:120]
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def train_step(
 
     Args:
         loss: `loss(params, *batch, **options)`, a scalar, or with `has_aux` a scalar and anything
-            else, as in `jax.value_and_grad`.
+            else, as in `jax.value_and_grad`; batch and options are arrays.
         optimizer: of `jaxrnn.optim` or optax; clipping is a link of its chain.
         has_aux: whether the loss returns more than the scalar.
 
@@ -172,11 +172,13 @@ def fit(
     """
     check_positive(epochs=epochs, keep=keep)
     _check_options(optimizer, lr, key, patience, checkpoints, save_every)
-    plateau = _plateau(lr)
-    params, init = _copy(params), _made(optimizer, _rate(lr, plateau, 0)).init
-    opt_state = jax.jit(init, keep_unused=True)(params)
+    params, plateau = _copy(params), _plateau(lr)
+    rate = _rate(lr, plateau, 0)
+    # On the parameters' devices, though it does not depend on their values: or it would be moved
+    # there by the first step, and the second be compiled anew.
+    opt_state = jax.jit(_made(optimizer, rate).init, keep_unused=True)(params)
     run = _Run(params, opt_state, _copy(state), plateau, _copy(params))
-    seen = Seen(begun=_fingerprints(params=params, key=key, lr=_rate(lr, plateau, 0)))
+    seen = Seen(begun=_fingerprints(params=params, key=key, lr=rate))
     if checkpoints is not None and (found := _checkpoints().restore(checkpoints, run)):
         run, seen = found.tree, _resumed(found.record, seen, lr, validate, checkpoints)
     loop = _Loop(run, seen, _step(loss, optimizer), checkpoints, keep, save_every or 0)
@@ -197,8 +199,10 @@ def fit(
                 after = jax.device_get(lr.step(loop.run.plateau, seen.scores[-1]))
                 loop.run = loop.run._replace(plateau=after)
             show(seen, given)
-            loop.save_if(len(seen.loss) >= seen.saved + loop.save_every)
-    loop.save_if(seen.saved < len(seen.loss))
+            if len(seen.loss) >= seen.saved + loop.save_every:
+                loop.save()
+    if seen.saved < len(seen.loss):
+        loop.save()
     return Fitted(loop.run.params, loop.run.best, seen.history())
 
 
@@ -235,7 +239,7 @@ class _Loop:
                 continue
             if self.save_every and n >= seen.saved + self.save_every:
                 self.check()
-                self.save_if(True)
+                self.save()
             try:
                 new, metrics = self.step(self.run[:3], rate, key, np.uint32(n), batch)
             except (TypeError, ValueError) as error:
@@ -274,8 +278,8 @@ class _Loop:
             f"{why} after {seen.where(n)}{cause}; the last good checkpoint: {last}"
         )
 
-    def save_if(self, due: bool) -> None:
-        if due and self.folder is not None:
+    def save(self) -> None:
+        if self.folder is not None:
             self.seen.saved = len(self.seen.loss)
             record = asdict(self.seen)
             _checkpoints().save(self.folder, self.seen.saved, self.run, record, keep=self.keep)

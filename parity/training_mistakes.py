@@ -20,6 +20,7 @@ from .document_mistakes import (
     clip_without_eps,
     given,
     instead,
+    less_patient,
     optimizer,
     recipe,
 )
@@ -52,10 +53,6 @@ def rates_late(right: Function, lr: Any, **options: Any) -> Any:
 
 def stays_at_its_minimum(right: Function, lr: Any, T_max: Any) -> Any:
     return optax.cosine_decay_schedule(lr, T_max)
-
-
-def less_patient(right: Function, lr: Any, patience: int, **options: Any) -> Any:
-    return right(lr, patience=patience - 1, **options)
 
 
 def no_cooldown(right: Function, lr: Any, cooldown: int, **options: Any) -> Any:
