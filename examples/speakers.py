@@ -26,13 +26,19 @@ from jaxrnn.training import fit
 SPEAKERS, CHANNELS, BATCH = 9, 12, 30
 
 
-def load(name: str, data_dir: pathlib.Path | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Utterances (N, T, 12), padded; their lengths; who speaks, from 0."""
-    text = read(JAPANESE_VOWELS, name, data_dir)[name].decode()
-    rows = [row.split(":") for row in text.split("@data")[1].split()]  # channel:…:channel:speaker
-    xs = [np.array([row.split(",") for row in channels], np.float32).T for *channels, _ in rows]
-    x = np.asarray(pad_sequence(xs, batch_first=True))
-    return x, np.array([len(each) for each in xs]), np.array([int(row[-1]) - 1 for row in rows])
+def load(data_dir: pathlib.Path | None) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """To train on and to test with: normalised utterances (N, T, 12), lengths, speakers from 0."""
+    parts = []
+    for name in ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts"):
+        text = read(JAPANESE_VOWELS, name, data_dir)[name].decode()
+        rows = [row.split(":") for row in text.split("@data")[1].split()]  # channels, speaker
+        xs = [np.array([row.split(",") for row in each[:-1]], np.float32).T for each in rows]
+        lengths, speaker = [len(x) for x in xs], [int(each[-1]) - 1 for each in rows]
+        x = np.asarray(pad_sequence(xs, batch_first=True))
+        parts.append((x, np.array(lengths), np.array(speaker)))
+    x, lengths, _ = parts[0]
+    scale = data.fit_z_score(x[np.arange(x.shape[1]) < lengths[:, None]])
+    return [(data.normalise(scale, x), *rest) for x, *rest in parts]
 
 
 def logits(params, x, lengths, key=None):
@@ -68,10 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     options.folder.mkdir(parents=True, exist_ok=True)
 
-    x, lengths, speaker = load("JapaneseVowels_TRAIN.ts", options.data_dir)
-    test_x, test_lengths, test_speaker = load("JapaneseVowels_TEST.ts", options.data_dir)
-    scale = data.fit_z_score(x[np.arange(x.shape[1]) < lengths[:, None]])
-    x, test_x = data.normalise(scale, x), data.normalise(scale, test_x)
+    (x, lengths, speaker), (test_x, test_lengths, test_speaker) = load(options.data_dir)
 
     def batches(epoch):
         for i in data.batches(len(x), BATCH, rng=np.random.default_rng(epoch), drop_last=True):
