@@ -1,5 +1,7 @@
 """What every test stands on: x64, strict promotion, warnings as errors (in pyproject.toml)."""
 
+import tempfile
+
 import jax
 import jaxtyping
 import pytest
@@ -7,6 +9,18 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_configure(config):
+    """What this process has compiled once, it finds on disk, also where caches were cleared.
+
+    No other process does: one that is killed, or writes at the moment, leaves half a program.
+    """
+    folder = tempfile.TemporaryDirectory()
+    config.add_cleanup(folder.cleanup)
+    jax.config.update("jax_compilation_cache_dir", folder.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -68,7 +68,8 @@ def draw(
 ) -> tuple[Any, Any, Any]:
     """Random params, x and state; for a cell, x is one step."""
     rng = np.random.default_rng(seed)
-    array = lambda *shape: jnp.asarray(0.5 * rng.standard_normal(shape), dtype)
+    # By numpy, since to convert an array takes JAX a program for each shape.
+    array = lambda *shape: jax.device_put((0.5 * rng.standard_normal(shape)).astype(dtype))
     s, cell = layer.structure, layer.structure.kind.endswith("_cell")
     params = {name: array(*shape) for name, shape in s.shapes.items()}
     rows = () if batch is None else (batch,)

@@ -1,4 +1,6 @@
-"""Law: dropout is torch's, between layers only, and its masks are what `dropout_masks` says.
+"""Law: dropout acts between layers only, and its masks are what `dropout_masks` says.
+
+That with the same masks it is torch's, the table of cases says, in which it is a group of its own.
 
 Recurrent dropout, which torch has not, is one mask a sequence on what `weight_hh` sees.
 """
@@ -16,38 +18,16 @@ from helpers import (
     assert_equal,
     draw,
     every_layer,
-    every_layer_of_torch,
     outputs,
     score,
     two_layers,
 )
 
 import jaxrnn
-from parity import jax_side, tensors, torch_side
-from parity.cases import Case
 
 
 RATE = 0.37
 KEY = jax.random.key(0)
-
-
-@every_layer_of_torch
-def test_torch_given_the_masks(layer):
-    """Values and gradients are those of torch's single layers with the same masks between."""
-    s = layer.structure._replace(num_layers=3, bidirectional=False)
-    case = Case("dropout", s, layer.nonlinearity, TIME, BATCH, lengths=LENGTHS, dropout=RATE)
-    data = tensors.draw(case, "float64")
-    assert_close(jax_side.run(case, data), torch_side.run(case, data))
-
-
-@two_layers
-def test_torch_dropping_all(layer):
-    """At rate 1 torch needs no masks: zeros, and no NaN in the gradients."""
-    case = Case("dropout", layer.structure, layer.nonlinearity, TIME, BATCH, dropout=1.0)
-    data = tensors.draw(case, "float64")
-    found = jax_side.run(case, data)
-    assert_close(found, torch_side.run(case, data))
-    assert not np.any(found["grad weight_ih_l1"])
 
 
 @pytest.mark.parametrize("shape", [(TIME, BATCH), (BATCH, TIME), (TIME,)], ids=str)
