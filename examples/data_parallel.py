@@ -104,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     seconds = time.perf_counter() - start
     if jax.process_index() > 0:
         return
-    one = jax.device_count() == 1
-    name = ALONE if one else f"{jax.device_count()} devices in {options.processes} process(es)"
+    name = ALONE if jax.device_count() == 1 else f"{jax.device_count()} devices"
+    name += f" of {options.processes} processes" if options.processes > 1 else ""
     print(f"{name}: {100 * accuracy:.1f} % of the test utterances right in {seconds:.1f} s")
     options.folder.mkdir(parents=True, exist_ok=True)
     np.save(options.folder / f"{name}.npy", losses)

@@ -76,8 +76,8 @@ def picture(path: pathlib.Path, errors: np.ndarray, linear: float) -> None:
     figure, axes = plt.subplots(figsize=(7, 3.8), layout="constrained")
     for i, (size, each) in enumerate(zip(SIZES, errors, strict=True)):
         at = np.array(RATES) * 1.1 ** (i - 1)  # side by side
-        axes.loglog(at, each, ".", color=f"C{i}")
-        axes.loglog(
+        axes.semilogx(at, each, ".", color=f"C{i}")
+        axes.semilogx(
             at, each.mean(1), color=f"C{i}", label=f"GRU-{size}, mean of {len(SEEDS)} seeds"
         )
     axes.axhline(linear, color="0.6", ls=":", label=f"linear, {YEARS} years")

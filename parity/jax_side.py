@@ -63,9 +63,10 @@ def states(case: Case, data: Data, apply: Apply | None = None) -> list[np.ndarra
 def _arguments(case: Case, data: Data) -> tuple[Any, ...]:
     lengths = None
     if case.lengths is not None:
-        lengths = jnp.array(case.lengths[0] if case.batch is None else case.lengths)
-    leaves, cotangents, tangents, masks = jax.tree.map(jnp.asarray, tuple(data))
-    return leaves, lengths, masks, cotangents, tangents
+        lengths = np.array(case.lengths[0] if case.batch is None else case.lengths)
+    leaves, cotangents, tangents, masks = data
+    # Not by jnp.asarray, which takes a program for each shape.
+    return jax.device_put((leaves, lengths, masks, cotangents, tangents))
 
 
 def _call(
