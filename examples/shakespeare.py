@@ -118,7 +118,7 @@ def picture(path, history, baselines: dict[str, float], positions: dict[str, np.
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out"))
     parser.add_argument("--data-dir", type=pathlib.Path, help="a copy of the data")
     options = parser.parse_args(argv)
