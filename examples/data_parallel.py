@@ -12,8 +12,8 @@ Over several machines, the same command on each, with `--process` and the first 
 (CPU devices share the same cores: here nothing is gained but the proof.)
 """
 
-import argparse
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from command import parser, positive, save
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from speakers import CHANNELS, SPEAKERS, load, logits, loss
@@ -30,7 +31,7 @@ from jaxrnn import data, models, optim
 from jaxrnn.training import fit
 
 
-BATCH = 24  # divides by 1, 2, 3, 4, 6, 8 and 12 devices
+BATCH = 24  # rows, to be shared out evenly: 1, 2, 3, 4, 6, 8 or 12 devices
 ALONE = "one device"
 
 
@@ -56,7 +57,6 @@ def train(epochs: int, data_dir: pathlib.Path | None) -> tuple[np.ndarray, float
         epochs=epochs,
         lr=optim.cosine_annealing_lr(3e-3, epochs),
         key=jax.random.key(1),
-        progress=jax.process_index() == 0,
     )
     answer = jax.jit(logits)(fitted.params, test_x, test_lengths).argmax(-1)
     return fitted.history.loss, np.mean(np.asarray(answer) == test_speaker)
@@ -76,24 +76,24 @@ def compare(folder: pathlib.Path, steps: int) -> None:
     left.set(xlabel="step", ylabel="loss (nats)")
     left.legend(frameon=False, fontsize=8)
     right.set(xlabel="step", ylabel=f"relative difference from {ALONE}")
-    figure.savefig(folder / "data_parallel.png", dpi=110)
-    print(f"picture: {folder / 'data_parallel.png'}")
+    save(figure, folder / "data_parallel.png")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--devices", type=int, help="that the CPU of a process is to count as")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--process", type=int, help="which one this is; by default all start here")
-    parser.add_argument("--address", default="127.0.0.1:29400", help="of the first process")
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out/data_parallel"))
-    parser.add_argument("--data-dir", type=pathlib.Path, help="a copy of the data")
-    options = parser.parse_args(argv)
+    command = parser(__doc__, folder="out/data_parallel", data=True, epochs=40)
+    command.add_argument("--devices", type=positive, help="that the CPU of a process counts as")
+    command.add_argument("--processes", type=positive, default=1)
+    command.add_argument("--process", type=int, help="which one this is; by default all start here")
+    command.add_argument("--address", help="of the first process, such as 10.0.0.1:29400")
+    options = command.parse_args(argv)
     if options.processes > 1 and options.process is None:
-        start = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv), "--process"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = "127.0.0.1:{1}".format(*free.getsockname()[:2])
+        start = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
+        start += ["--address", address, "--process"]
         running = [subprocess.Popen([*start, str(k)]) for k in range(options.processes)]
-        sys.exit(max(each.wait() for each in running))  # 0, if all went well
+        sys.exit(any([each.wait() for each in running]))
 
     if options.devices:
         jax.config.update("jax_num_cpu_devices", options.devices)
@@ -107,7 +107,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = ALONE if jax.device_count() == 1 else f"{jax.device_count()} devices"
     name += f" of {options.processes} processes" if options.processes > 1 else ""
     print(f"{name}: {100 * accuracy:.1f} % of the test utterances right in {seconds:.1f} s")
-    options.folder.mkdir(parents=True, exist_ok=True)
     np.save(options.folder / f"{name}.npy", losses)
     compare(options.folder, len(losses))
 

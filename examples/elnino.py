@@ -3,7 +3,8 @@
 The idea: a `data.Scale` is fitted on the training years, and taken back with `denormalise`. One GRU
 is trained in one way on three scales: degrees as they are; with mean 0 and deviation 1; and as
 deviations from the mean of each month of the year, so that the season is taken out. Beside it
-stands a linear model of the same values, fitted by least squares.
+stands a linear model of the same values, fitted by least squares; without the season, its two
+months are as good as the GRU's 24.
 
 Data: El Niño, monthly means of sea surface temperature in the region Niño 1+2 (NOAA; in
 statsmodels), 1950-1989 to train on, 1990-2010 to forecast.
@@ -11,13 +12,14 @@ statsmodels), 1950-1989 to train on, 1990-2010 to forecast.
     pip install -e ".[examples]" && python examples/elnino.py
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from baselines import least_squares
+from command import parser, save
 from statsmodels.datasets import elnino
 
 from jaxrnn import data, losses, models, optim
@@ -54,10 +56,7 @@ def network(known: np.ndarray, x: np.ndarray, seed: int, epochs: int) -> jax.Arr
 
 def linear(known: np.ndarray, x: np.ndarray, order: int) -> np.ndarray:
     """Likewise, by the autoregression that fits those values best."""
-    train_x, train_y = data.windows(known, order)
-    with_one = lambda x: np.column_stack([x, np.ones(len(x), x.dtype)])
-    weights, *_ = np.linalg.lstsq(with_one(train_x), train_y)
-    return with_one(x[:, -order:]) @ weights
+    return least_squares(*data.windows(known, order), x[:, -order:])
 
 
 def picture(path: pathlib.Path, years, observed: np.ndarray, forecasts: dict) -> None:
@@ -68,17 +67,11 @@ def picture(path: pathlib.Path, years, observed: np.ndarray, forecasts: dict) ->
     axes.set(xlabel="year", ylabel="sea temperature (°C)", xlim=(1995, 2001), ylim=(18.5, 32))
     axes.annotate("El Niño", (1998.15, 29.5), ha="center")
     axes.legend(frameon=False, ncols=2, loc="upper center", fontsize=8)
-    figure.savefig(path, dpi=110)
-    print(f"picture: {path}")
+    save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out"))
-    options = parser.parse_args(argv)
-    options.folder.mkdir(parents=True, exist_ok=True)
-
+    options = parser(__doc__, epochs=60).parse_args(argv)
     table = elnino.load_pandas().data.to_numpy(np.float32)
     years, degrees = table[:, 0], table[:, 1:]  # (years, months)
     known, observed = degrees[years < FIRST_TEST_YEAR], degrees[years >= FIRST_TEST_YEAR]

@@ -1,17 +1,17 @@
 """Did the critic like the film? Two classifiers of sentences, and what they think word by word.
 
 The idea is what is kept of a bidirectional LSTM's outputs: the final states, or the maximum over
-time. By `lengths` padding takes part in neither, and a trained model can be asked after every word.
-With so few sentences to learn from, naive Bayes on words and pairs of words does better than both.
+time, each with the head that a text gives it. By `lengths` padding takes part in neither, and a
+trained model can be asked after every word. With so few sentences to learn from, naive Bayes on
+words and pairs of words does better than both.
 
 Data: Rotten Tomatoes (Pang & Lee 2005), 10,605 snippets of reviews, as 20 readers rated each (Hutto
-& Gilbert 2014). A tenth is tested with, drawn at random: other snippets on the same films are then
-trained on, but they praise and pan them alike, and naive Bayes loses nothing by not seeing names.
+& Gilbert 2014). A tenth is tested with, drawn at random, since the data do not say which film a
+snippet is on: others on the same film may be trained on. So few snippets leave an error of 1.3 %.
 
     pip install -e ".[examples]" && python examples/sentiment.py
 """
 
-import argparse
 import functools
 import pathlib
 import re
@@ -21,6 +21,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from command import parser, save
 from datasets import ROTTEN_TOMATOES, read
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.naive_bayes import MultinomialNB
@@ -73,17 +74,11 @@ def picture(path: pathlib.Path, titles: list, words: list, curves: dict) -> None
         axes.set_xticks(range(len(words[i])), words[i], rotation=35, ha="right")
     figure.supylabel("probability that the rating is positive, after each word")
     figure.legend(*rows[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=110)
-    print(f"picture: {path}")
+    save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out"))
-    parser.add_argument("--data-dir", type=pathlib.Path, help="a copy of the data")
-    options = parser.parse_args(argv)
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = parser(__doc__, data=True, epochs=6).parse_args(argv)
 
     snippets, ratings = load(options.data_dir)
     liked, n = (ratings > 0).astype(float), len(ratings)
@@ -94,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def batch(i: np.ndarray) -> tuple[np.ndarray, ...]:
         """Padded to a multiple of 24 steps, since every new shape is compiled for."""
-        steps = -(-lengths[i].max() // 24) * 24
-        return *text.collate([ids[j] for j in i], max_length=int(steps)), liked[i]
+        steps = -(-int(lengths[i].max()) // 24) * 24
+        return *text.collate([ids[j] for j in i], max_length=steps), liked[i]
 
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """Every fifth word is made unknown, so that none decides alone."""
+        """A fifth of the words, drawn anew, is unknown, so that none decides alone."""
         rng = np.random.default_rng(epoch)
         for i in data.batches_by_length(lengths[train], BATCH, rng=rng):
             padded, *rest = batch(train[i])
@@ -110,7 +105,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = text.collate([ids[i] for i in shown for _ in ids[i]])[0]
     steps = np.concatenate([np.arange(len(each)) + 1 for each in words])
 
-    bayes = make_pipeline(CountVectorizer(binary=True, ngram_range=(1, 2)), MultinomialNB())
+    bayes = make_pipeline(
+        CountVectorizer(tokenizer=tokens, token_pattern=None, binary=True, ngram_range=(1, 2)),
+        MultinomialNB(),
+    )
     bayes.fit(snippets[train], liked[train])
     right = {"naive Bayes, words and pairs": bayes.score(snippets[test], liked[test])}
     beginnings = [" ".join(each[: k + 1]) for each in words for k in range(len(each))]

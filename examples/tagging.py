@@ -5,14 +5,13 @@ LSTM reads forwards; another has as many outputs, half of them from reading back
 is near: a linear model that sees the neighbours of a word does as well as the better LSTM, and does
 better at words that do not occur in training.
 
-Data: the Brown corpus (Francis & Kučera 1964), 500 documents of American English, their tags mapped
+Data: the Brown corpus (Francis & Kučera 1964), 500 documents in lower case, their tags mapped
 to the twelve of Petrov, Das & McDonald (2012). Every tenth document is tested with as a whole: the
 words that a document repeats would otherwise be known from its other sentences.
 
     pip install -e ".[examples]" && python examples/tagging.py
 """
 
-import argparse
 import functools
 import pathlib
 import re
@@ -22,6 +21,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from command import parser, save
 from datasets import BROWN, read
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import SGDClassifier
@@ -117,17 +117,11 @@ def picture(path: pathlib.Path, words: np.ndarray, wrong: dict[str, np.ndarray])
     axes.grid(axis="y", color="0.92")
     axes.set(xlabel="tagged wrongly, of the word's occurrences in the test part (%)")
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=110)
-    print(f"picture: {path}")
+    save(figure, path)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("out"))
-    parser.add_argument("--data-dir", type=pathlib.Path, help="a copy of the data")
-    options = parser.parse_args(argv)
-    options.folder.mkdir(parents=True, exist_ok=True)
+    options = parser(__doc__, data=True, epochs=3).parse_args(argv)
 
     train, test = load(options.data_dir)
     tags, test_tags = [tags for _, tags in train], [tags for _, tags in test]
@@ -142,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     often = {word for word, found in counts.items() if found.total() > 2}
     spell = lambda words: [word if word in often else "-" + word[-3:] for word in words]
     vocabulary = text.build_vocabulary(
-        [words for words, _ in train], max_size=50000, min_count=2, tokenize=spell
+        [words for words, _ in train], max_size=50000, tokenize=spell
     )
     ids, test_ids = (
         [text.encode(vocabulary, words, tokenize=spell) for words, _ in part]
@@ -167,8 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         answers[name] = np.concatenate(
             [
-                np.asarray(tagged(fitted.params, *batch))[padded > 0]
-                for *batch, padded in batches(test_ids, test_tags)
+                np.asarray(tagged(fitted.params, *batch))[wanted > 0]
+                for *batch, wanted in batches(test_ids, test_tags)
             ]
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, PRNGKeyArray
 
@@ -209,12 +208,15 @@ def _draw(
     chosen = {"weight_ih": weight_ih, "weight_hh": weight_hh, "weight_hr": weight_hh}
     if found.layer_norm:
         chosen["weight_ln"], bias = jax.nn.initializers.ones, bias or jax.nn.initializers.zeros
-    drawn = _uniform(key, tuple(found.shapes.values()), found.hidden_size**-0.5, dtype)
-    params = dict(zip(found.shapes, drawn, strict=True))
-    for i, (name, shape) in enumerate(found.shapes.items()):
-        if init := chosen.get(name[:9], bias):
-            params[name] = init(jax.random.fold_in(key, i), shape, dtype)
-    return params
+    inits = {name: chosen.get(name[:9], bias) for name in found.shapes}
+    k_uniform, k_chosen = jax.random.split(key)
+    shapes = {name: shape for name, shape in found.shapes.items() if inits[name] is None}
+    drawn = _uniform(k_uniform, tuple(shapes.values()), found.hidden_size**-0.5, dtype)
+    params = dict(zip(shapes, drawn, strict=True))
+    for i, (name, init) in enumerate(inits.items()):
+        if init is not None:
+            params[name] = init(jax.random.fold_in(k_chosen, i), found.shapes[name], dtype)
+    return {name: params[name] for name in found.shapes}
 
 
 @functools.partial(jax.jit, static_argnames=("shapes", "bound", "dtype"))
@@ -222,9 +224,9 @@ def _uniform(
     key: PRNGKeyArray, shapes: tuple[tuple[int, ...], ...], bound: float, dtype: Any
 ) -> list[Array]:
     """All of a layer in one draw, since XLA takes a quarter of a second to compile one."""
-    *ends, size = itertools.accumulate(map(math.prod, shapes))
-    values = jax.random.uniform(key, (size,), dtype, -bound, bound)
-    parts = jnp.split(values, np.array(ends, int))
+    ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
+    values = jax.random.uniform(key, ends[-1:], dtype, -bound, bound)
+    parts = jnp.split(values, ends[1:-1]) if shapes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 

@@ -19,7 +19,7 @@ from jaxrnn import models
 
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
-sys.path.append(str(EXAMPLES))
+sys.path.insert(0, str(EXAMPLES))
 pytestmark = pytest.mark.slow
 
 
@@ -72,11 +72,11 @@ def test_port_torch_checkpoint(tmp_path) -> None:
 
 def test_sine(run, tmp_path) -> None:
     printed = run("sine", "--epochs=30")
-    [error] = numbers(r"mean squared error (\S+); \S+ by the linear rule", printed)
-    assert error < 0.3  # half of that of a forecast that is always 0
-    written, linear_3, meant, linear_40, sine = numbers(r"error (\S+), ", printed)
+    [error] = numbers(r"mean squared error (\S+); \S+ by saying", printed)
+    assert error < 0.4  # where a forecast that is always 0 has 0.5
+    one_3, three, linear_3, one_40, forty, linear_40, sine = numbers(r"error (\S+), ", printed)
     assert 0.25 < sine < linear_40 < linear_3 < 0.45
-    assert meant < written < 0.5
+    assert max(one_40, forty) < min(one_3, three) < 0.5
     assert_pictures(tmp_path, "sine", "noisy_sine", "noisy_sine_forecast")
 
 
@@ -90,13 +90,13 @@ def test_elnino(run, tmp_path, monkeypatch) -> None:
 
 
 def test_search(run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("search.SIZES", [2])
+    monkeypatch.setattr("search.SIZES", [4])
     monkeypatch.setattr("search.RATES", [1e-5, 1e-2])
     monkeypatch.setattr("search.SEEDS", range(4))
-    printed = run("search", "--steps=200")
+    printed = run("search", "--steps=400")
     assert "8 trainings" in printed
-    assert numbers(r"; (\d+) errors are the same", printed)[0] > 4
-    assert "chosen: GRU-2 at 0.01" in printed
+    assert numbers(r"the median error differs by (\S+)", printed)[0] < 1e-3
+    assert "chosen: GRU-4 at 0.01" in printed
     errors = numbers(r"[\d.]+", re.search(r"trained again.*\[(.*)\]", printed)[1])
     assert max(errors) < 0.5  # of the variance
     assert_pictures(tmp_path, "search")
@@ -120,7 +120,7 @@ def vowels(tmp_path):
 
 
 def test_speakers(run, tmp_path, vowels) -> None:
-    printed = run("speakers", "--epochs=15", vowels)
+    printed = run("speakers", "--epochs=20", vowels)
     whole, early = numbers(r"BiLSTM: (\S+) % right, (\S+) % after 7", printed)
     assert whole > 90
     assert early > 50
@@ -154,6 +154,23 @@ def test_sentiment(run, tmp_path, monkeypatch) -> None:
     assert bayes < 70
     assert min(final_states, maximum) > 90
     assert_pictures(tmp_path, "sentiment")
+
+
+UNIVERSAL = {
+    "abx": "DET", "abn": "PRT", "at-tl": "DET", "be": "VERB", "cd$": "NOUN", "cd": "NUM",
+    "cs": "ADP",
+    "ex+bez": "PRT", "fw-nn": "X", "jj$": "PRT", "nn+bez": "PRT", "np$": "NOUN", "pp$": "DET",
+    "pp$$": "PRON", "pps+bez": "PRT", "ql": "ADV", "rb": "ADV", "to": "PRT", "vbg+to": "VERB",
+    "wp$": "DET", "wps": "PRON", "*": "ADV", "``": ".", "--": ".",
+}  # fmt: skip
+
+
+def test_universal_tags() -> None:
+    """Some that are easily confused, as Petrov, Das & McDonald map them."""
+    tagging = importlib.import_module("tagging")
+    assert {tag: tagging.universal(tag) for tag in UNIVERSAL} == {
+        tag: tagging.TAGS[wanted] for tag, wanted in UNIVERSAL.items()
+    }
 
 
 def test_tagging(run, tmp_path, monkeypatch) -> None:
@@ -235,7 +252,8 @@ def test_shakespeare(run, tmp_path, monkeypatch) -> None:
     bzip2, n_grams, carried, cut = numbers(r": (\S+) bits a character", printed)
     entropy = 2 / np.mean([len(line) for line in LINES])
     assert 0.9 * entropy < n_grams < 2 * entropy
-    assert 0.9 * entropy < carried < min(4 * entropy, bzip2)
+    assert 0.9 * entropy < bzip2 < 2 * entropy
+    assert 0.9 * entropy < carried < 4 * entropy
     # Without the state, the first character after a cut may be any; so it is in training, too.
     assert carried + 3 / shakespeare.CHUNK < cut
     assert histories[0].loss[-20:].mean() + 4 / shakespeare.CHUNK < cut

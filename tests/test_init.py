@@ -83,10 +83,14 @@ def test_distribution_is_torchs(kind, options):
 
 
 def test_every_parameter_and_key_draws_its_own():
-    make = lambda key: init("lstm", 4, 4, num_layers=3, bidirectional=True, key=key)
+    make = lambda key, **own: init("lstm", 4, 4, num_layers=3, bidirectional=True, key=key, **own)
     params, again, other = make(KEY), make(KEY), make(jax.random.key(1))
     jax.tree.map(np.testing.assert_array_equal, params, again)
     values = np.concatenate([np.ravel(v) for v in [*params.values(), *other.values()]])
+    assert len(np.unique(values)) == len(values)
+    uniform = jax.nn.initializers.uniform()
+    mixed = make(KEY, weight_hh_init=uniform, bias_init=uniform)
+    values = np.concatenate([np.ravel(v) for v in mixed.values()])
     assert len(np.unique(values)) == len(values)
 
 
