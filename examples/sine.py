@@ -1,8 +1,8 @@
 """Forecasts of a sine, clean and noisy: the two first trainings of many an RNN tutorial.
 
 The idea: a series becomes windows (`data.windows`), a model and a loss are functions, and `fit` is
-the loop. A window may be given as one step of many features, as a text does it, or as many steps
-of one. To which there is more, its size or its layout? Size; and a linear model is no worse.
+the loop. A window can be given as one step of many features, as a text does it, so that nothing
+recurs, or as many steps of one. In the noisy sine its size matters, and the layout does not.
 
     pip install -e ".[examples]" && python examples/sine.py
 """
