@@ -31,7 +31,7 @@ from jaxrnn import data, models, optim
 from jaxrnn.training import fit
 
 
-BATCH = 24  # rows, to be shared out evenly: 1, 2, 3, 4, 6, 8 or 12 devices
+BATCH = 24
 ALONE = "one device"
 
 
@@ -99,6 +99,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", options.devices)
     if options.processes > 1:
         jax.distributed.initialize(options.address, options.processes, options.process)
+    if BATCH % jax.device_count():
+        sys.exit(
+            f"{BATCH} rows of a batch are not to be shared evenly by {jax.device_count()} devices"
+        )
     start = time.perf_counter()
     losses, accuracy = train(options.epochs, options.data_dir)
     seconds = time.perf_counter() - start

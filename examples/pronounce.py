@@ -126,20 +126,22 @@ def picture(path: pathlib.Path, params, words: Sequence[str], dictionary) -> Non
     decoded = jax.device_get(greedy(params, source, lengths=lengths))
     figure, panels = plt.subplots(2, 2, figsize=(8, 7.5), layout="constrained")
     for axes, word, phones, n, _, weights in zip(panels.flat, words, *decoded, strict=True):
+        known, said = dictionary.get(word, []), " ".join(text.decode(PHONES, phones[:n]))
         image = axes.imshow(weights[: n + 1, : len(word)], cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(word)), word)
-        axes.set_yticks(range(n + 1), [*text.decode(PHONES, phones[:n]), "end"])
-        title = f"CMUdict: {dictionary.get(word, ['not in it'])[0]}"
+        axes.set_yticks(range(n + 1), [*said.split(), "end"])
+        title = f"{'right' if said in known else 'wrong'}; CMUdict: {', '.join(known) or '-'}"
         axes.set(title=title, xlabel="letters read", ylabel="phones written")
-    figure.colorbar(image, ax=panels, label="attention, which adds up to 1 in each row")
+    figure.colorbar(image, ax=panels, shrink=0.5, label="attention, which adds up to 1 in each row")
     save(figure, path)
 
 
-def say(path: pathlib.Path, words: Sequence[str], dictionary: dict[str, list[str]]) -> None:
-    if unknown := sorted(set("".join(words)) - set(LETTERS)):
-        sys.exit(f"the letters are a to z, ' - and ., and not {' '.join(unknown)}")
+def say(path: pathlib.Path, words: Sequence[str], data_dir: pathlib.Path | None) -> None:
+    if unknown := [word for word in words if not word or set(word) - set(LETTERS)]:
+        sys.exit(f"words are of the letters a to z, ' - and ., not {unknown[0]!r}")
     if not path.exists():
-        sys.exit(f"there is no {path} yet: without words, this script trains it")
+        sys.exit(f"there is no {path.resolve()} yet: without words, this script trains it")
+    dictionary = load(data_dir)
     for word, beam in zip(words, pronounce(jaxrnn.load(path), words, BEAM), strict=True):
         print(f"{word}; CMUdict: {', '.join(dictionary.get(word, ['not in it']))}")
         for spoken, probability in beam:
@@ -151,11 +153,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_argument("words", nargs="*", type=str.lower, help="to be pronounced, once trained")
     options = command.parse_args(argv)
     path = options.folder / "pronounce.safetensors"
-    dictionary = load(options.data_dir)
     if options.words:
-        say(path, options.words, dictionary)
+        say(path, options.words, options.data_dir)
         return
 
+    dictionary = load(options.data_dir)
     words = np.random.default_rng(0).permutation(list(dictionary))
     test, dev, rest = np.split(words, [len(words) // 10, len(words) // 9])
     started = time.perf_counter()
