@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.processes > 1 and options.process is None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            address = "127.0.0.1:{1}".format(*free.getsockname()[:2])
+            address = f"127.0.0.1:{free.getsockname()[1]}"
         start = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
         start += ["--address", address, "--process"]
         running = [subprocess.Popen([*start, str(k)]) for k in range(options.processes)]
