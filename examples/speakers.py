@@ -83,11 +83,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     params = models.init_sequence_model(
         jax.random.key(0), "lstm", CHANNELS, 100, SPEAKERS, bidirectional=True
     )
-    rate = optim.cosine_annealing_lr(3e-3, options.epochs)
     fitted = fit(
-        *(loss, optim.adam, params, batches),
+        loss,
+        optim.adam,
+        params,
+        batches,
         epochs=options.epochs,
-        lr=rate,
+        lr=optim.cosine_annealing_lr(3e-3, options.epochs),
         key=jax.random.key(1),
     )
 
