@@ -1,5 +1,6 @@
 """What every test stands on: x64, strict promotion, warnings as errors (in pyproject.toml)."""
 
+import os
 import tempfile
 
 import jax
@@ -9,6 +10,19 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# A test runs a program once or twice: XLA takes longer to optimise it than to run it as it is. So
+# LLVM takes its short way, and fusions the older emitter; XLA's algebra stays as users have it.
+# Processes that tests start inherit it, unless `optimized` is asked for, and
+# `JAX_DISABLE_MOST_OPTIMIZATIONS=0 XLA_FLAGS= pytest` tests all as users run it.
+FAST = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+}
+os.environ |= FAST | os.environ
+# JAX has been imported; XLA reads its flags when it starts.
+jax.config.update(
+    "jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+)
 
 
 def pytest_configure(config):
@@ -28,6 +42,13 @@ def clear_caches():
     """Hundreds of programs in one process exhaust LLVM's memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """Processes that are started from here compile as they do for users."""
+    for name in FAST:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pathlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import matplotlib as mpl
@@ -24,21 +24,16 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def run(tmp_path, capsys) -> Iterator[Callable[..., str]]:
-    """Runs an example as the command line would, in float32, and returns what it printed.
-
-    Where data are few, XLA takes longer to optimise a program than to run it as it is.
-    """
+def run(tmp_path, capsys) -> Callable[..., str]:
+    """Runs an example as the command line would, in float32, and returns what it printed."""
     mpl.use("agg")
-    jax.config.update("jax_disable_most_optimizations", True)
 
     def run(name: str, *options: str) -> str:
         with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
             importlib.import_module(name).main([*options, f"--folder={tmp_path}"])
         return capsys.readouterr().out
 
-    yield run
-    jax.config.update("jax_disable_most_optimizations", False)
+    return run
 
 
 def numbers(pattern: str, printed: str) -> list[float]:
@@ -60,8 +55,9 @@ def assert_pictures(folder: pathlib.Path, *names: str) -> None:
         assert (folder / f"{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("optimized")
 def test_port_torch_checkpoint(tmp_path) -> None:
-    """In full, since only trained gates are saturated enough for XLA's tanh to tell."""
+    """In full, as users run it: only trained gates are saturated enough for XLA's tanh to tell."""
     printed = start("port_torch_checkpoint", f"--folder={tmp_path}")
     assert "'lstm', float32: pass" in printed
     assert "'lstm', float64: pass" in printed
