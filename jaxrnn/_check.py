@@ -32,6 +32,7 @@ class Options(NamedTuple):
     recurrent_masks: Any = None
     return_all_states: bool = False
     checkpoint_every: int | None = None
+    implementation: str | None = None
 
 
 def check_cell(

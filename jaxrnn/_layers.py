@@ -19,8 +19,8 @@ from ._cells import (
 )
 from ._check import Options, check_layer, check_lengths, check_positive, time_axis
 from ._dropout import choose_masks, drop, scale
+from ._implementations import choose, run
 from ._params import LSTMState, structure
-from ._scan import scan
 
 
 Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
@@ -41,6 +41,7 @@ def rnn(
     recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
     checkpoint_every: int | None = None,
+    implementation: str | None = None,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
 
@@ -62,7 +63,8 @@ def rnn(
     """
     step = rnn_step(nonlinearity)
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
+    how = return_all_states, checkpoint_every, implementation
+    options = Options(batch_first, lengths, *dropouts, *how)
     return stack("rnn", step, params, x, state, options)
 
 
@@ -80,6 +82,7 @@ def lstm(
     recurrent_masks: Bool[ArrayLike, "LD *B P"] | None = None,
     return_all_states: bool = False,
     checkpoint_every: int | None = None,
+    implementation: str | None = None,
 ) -> tuple[Float[Array, "*TB DP"], LSTMState]:
     r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
 
@@ -127,6 +130,11 @@ def lstm(
             of T near √T; the price is one more forward pass. Values and gradients stay the same, to
             rounding. What is as long as `x` stays so: `y` where it is used, by a next layer too,
             and `x` made time-first.
+        implementation: how it is computed, which changes values and derivatives by rounding only.
+            `"scan"` is one `lax.scan` over the cell, differentiated by JAX. `"fused"` has its
+            derivative written out: it is faster, in gradients above all, and keeps less for them,
+            but has neither projection nor layer normalisation. None picks `"fused"` where it can,
+            else `"scan"`.
 
     Returns:
         `(y, state)`: `y` of the shape (T, B, D·P), laid out as `x` is, forward features first;
@@ -148,7 +156,8 @@ def lstm(
     Array([0.125], dtype=float32)
     """
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
+    how = return_all_states, checkpoint_every, implementation
+    options = Options(batch_first, lengths, *dropouts, *how)
     step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
     return stack("lstm", step, params, x, state, options)
 
@@ -167,6 +176,7 @@ def gru(
     recurrent_masks: Bool[ArrayLike, "LD *B H"] | None = None,
     return_all_states: bool = False,
     checkpoint_every: int | None = None,
+    implementation: str | None = None,
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
 
@@ -181,7 +191,8 @@ def gru(
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
     dropouts = dropout, recurrent_dropout, key, masks, recurrent_masks
-    options = Options(batch_first, lengths, *dropouts, return_all_states, checkpoint_every)
+    how = return_all_states, checkpoint_every, implementation
+    options = Options(batch_first, lengths, *dropouts, *how)
     return stack("gru", gru_step, params, x, state, options)
 
 
@@ -231,8 +242,8 @@ def _layer(
     outputs, states = [], []
     for direction, cell in enumerate(cells):
         initial = jax.tree.map(lambda a, i=direction: a[i], state)
-        every, final = scan(
-            *(step, cell, x, initial, valid),
+        every, final = run(
+            *(choose(options.implementation, step, cell), step, cell, x, initial, valid),
             reverse=direction == 1,
             return_all_states=options.return_all_states,
             checkpoint_every=options.checkpoint_every,

@@ -1,0 +1,127 @@
+"""The ways to run one direction of one layer, and the rule by which one is picked."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ._cells import Step
+from ._fused import fused, fused_refuses
+from ._scan import scan
+
+
+Run = Callable[..., tuple[Any, Any]]
+
+
+class Implementation(NamedTuple):
+    """A way to run a step over time, called as `scan` is.
+
+    Attributes:
+        run: `(step, params, x, state, valid, *, reverse, return_all_states)` → every, final.
+        refuses: `(step, params)` → why it cannot, as the end of a sentence; None where it can.
+    """
+
+    run: Run
+    refuses: Callable[[Step, Mapping[str, Array]], str | None]
+
+
+# In the order of preference: the last one refuses nothing.
+IMPLEMENTATIONS = {
+    "fused": Implementation(fused, fused_refuses),
+    "scan": Implementation(scan, lambda step, params: None),
+}
+
+
+def choose(implementation: str | None, step: Step, params: Mapping[str, Array]) -> str:
+    """The name of what runs: the one asked for, or with None the first that refuses nothing."""
+    if implementation is None:
+        return next(name for name, i in IMPLEMENTATIONS.items() if not i.refuses(step, params))
+    if implementation not in IMPLEMENTATIONS:
+        names = ", ".join(map(repr, IMPLEMENTATIONS))
+        raise ValueError(f"`implementation` must be None or one of {names}, got {implementation!r}")
+    if why := IMPLEMENTATIONS[implementation].refuses(step, params):
+        raise ValueError(f"`implementation` {implementation!r} cannot run {why}: leave it None")
+    return implementation
+
+
+# Jitted, so that outside of jit the same step on the same shapes is compiled once, not every time.
+@functools.partial(
+    jax.jit,
+    static_argnames=("implementation", "step", "reverse", "return_all_states", "checkpoint_every"),
+)
+def run(
+    implementation: str,
+    step: Step,
+    params: Mapping[str, Array],
+    x: Float[Array, "T B I"],
+    state: Any,
+    valid: Bool[Array, "T B 1"] | None,
+    *,
+    reverse: bool,
+    return_all_states: bool,
+    checkpoint_every: int | None,
+) -> tuple[Any, Any]:
+    """Runs `step` over time; returns h, or the whole state, after every step, and the final state.
+
+    The loop that this replaces, forward and without `valid`::
+
+        for t in range(T):
+            state = step(params, x[t], state)
+            every[t] = state.h
+
+    Where `valid` is false the state passes through. A reverse run therefore carries the initial
+    state through the padding and starts at each sequence's own end; nothing is flipped.
+    """
+    params, x, state, valid = _alike(params, x, state, valid)
+    run = functools.partial(
+        *(IMPLEMENTATIONS[implementation].run, step, params),
+        reverse=reverse,
+        return_all_states=return_all_states,
+    )
+    if checkpoint_every is None:
+        return run(x, state, valid)
+    return _by_chunks(run, min(checkpoint_every, len(x)), reverse, state, (x, valid))
+
+
+def _alike(*trees: Any) -> Any:
+    """Under `shard_map`, lets all vary over the same mesh axes, as the carry of a loop must.
+
+    Weights, which vary over none, are cast here and not at every time step, so that their gradients
+    are summed over the devices once.
+    """
+    varying = lambda a: jax.typeof(a).manual_axis_type.varying
+    axes = frozenset().union(*map(varying, jax.tree.leaves(trees)))
+    vary = lambda a: jax.lax.pcast(a, tuple(axes - varying(a)), to="varying")
+    return jax.tree.map(vary, trees)
+
+
+def _by_chunks(
+    run: Run, size: int, reverse: bool, state: Any, inputs: tuple[Array, Array | None]
+) -> tuple[Any, Any]:
+    """`run` over chunks of `size` steps: its gradient keeps the state before each, and no more.
+
+    Whatever else a chunk's gradient needs is computed again from there. The steps that make no
+    whole chunk come last and are run as they are, because keeping them costs less than a chunk.
+    """
+    number, rest = divmod(len(inputs[0]), size)
+
+    # A chunk is cut out where it is needed: cut beforehand, all of `inputs` would be copied.
+    def part(state: Any, start: Any, size: int) -> tuple[Any, Any]:
+        cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size)
+        x, valid = jax.tree.map(cut, inputs)
+        every, state = run(x, state, valid)
+        return state, every
+
+    # XLA merges nothing across the border of a loop, so that it need not be kept from doing so.
+    chunk = jax.checkpoint(lambda state, start: part(state, start, size), prevent_cse=False)
+    starts = size * jnp.arange(number) + (rest if reverse else 0)
+    state, every = jax.lax.scan(chunk, state, starts, reverse=reverse)
+    every = jax.tree.map(lambda a: a.reshape(number * size, *a.shape[2:]), every)
+    if rest:
+        state, last = part(state, 0 if reverse else number * size, rest)
+        both = (last, every) if reverse else (every, last)
+        every = jax.tree.map(lambda *a: jnp.concatenate(a), *both)
+    return every, state

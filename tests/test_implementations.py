@@ -1,0 +1,92 @@
+"""Every implementation computes what "scan" does, in all derivatives; and what "fused" saves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import HIDDEN, INPUT, LAYERS, LSTM, assert_close, draw, score
+
+from jaxrnn import _fused
+from jaxrnn._cells import gru_step, lstm_step, relu_step, tanh_step
+from jaxrnn._implementations import IMPLEMENTATIONS
+
+
+STEPS = {"rnn tanh": tanh_step, "rnn relu": relu_step, "lstm": lstm_step, "gru": gru_step}
+TIME, BATCH = 6, 4
+
+
+def derivatives(implementation, name, ragged):
+    """Values with tangents, gradients with tangents; ragged, reversed, masked and all states."""
+
+    def f(leaves):
+        params, x, state = leaves
+        if ragged:
+            params = params | {"mask_hh": jnp.asarray(rng.integers(3, size=(BATCH, HIDDEN)), float)}
+        options = {"reverse": ragged, "return_all_states": ragged}
+        return IMPLEMENTATIONS[implementation].run(STEPS[name], params, x, state, valid, **options)
+
+    rng = np.random.default_rng(0)
+    cell = LAYERS[name].cell.replace(bias=ragged)
+    params, _, state = draw(cell, batch=BATCH)
+    x = jnp.asarray(rng.standard_normal((TIME, BATCH, INPUT)))
+    valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
+    valid = valid if ragged else None
+    leaves, tangents = (params, x, state), draw(cell, batch=BATCH, seed=1)
+    tangents = (tangents[0], jnp.sin(x), tangents[2])
+    gradient = jax.grad(lambda leaves: score(f(leaves)))
+
+    @jax.jit
+    def both(leaves, tangents):
+        return jax.jvp(f, (leaves,), (tangents,)), jax.jvp(gradient, (leaves,), (tangents,))
+
+    return both(leaves, tangents)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("name", STEPS)
+def test_derivatives(name, ragged, monkeypatch):
+    """Forward mode, reverse mode and one over the other, by every leaf, over chunks of time."""
+    monkeypatch.setattr(_fused, "COLUMNS", 2 * BATCH)
+    wanted = derivatives("scan", name, ragged)
+    assert_close(derivatives("fused", name, ragged), wanted)
+
+
+def loss(implementation, name, time, batch):
+    """A function of params, x and state, and these."""
+    params, _, state = draw(LAYERS[name].cell, batch=batch)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((time, batch, INPUT)))
+    way, options = IMPLEMENTATIONS[implementation], {"reverse": False, "return_all_states": False}
+    outputs = lambda *leaves: way.run(STEPS[name], *leaves, None, **options)
+    return lambda *leaves: score(jax.tree.map(jnp.square, outputs(*leaves))), (params, x, state)
+
+
+def test_gradient_by_one_argument(monkeypatch):
+    """Is that part of the whole gradient, and no product is spent on the other arguments."""
+    monkeypatch.setattr(_fused, "COLUMNS", 2 * BATCH)
+    f, leaves = loss("fused", "gru", TIME, BATCH)
+    part = lambda i: jax.grad(f, i)(*leaves)
+    found, wanted = jax.jit(lambda: (tuple(map(part, range(3))), jax.grad(f, (0, 1, 2))(*leaves)))()
+    assert_close(found, wanted)
+    # Two in the loop forwards, one backwards, and those of the two weights or of x.
+    products = [str(jax.make_jaxpr(lambda i=i: part(i))()).count("dot_general") for i in range(3)]
+    assert products == [5, 4, 3]
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_memory_of_gradients(name):
+    """It is less than that of the plain scan."""
+    scan, fused = (
+        jax.jit(jax.grad(f, (0, 1, 2))).lower(*leaves).compile().memory_analysis()
+        for f, leaves in (loss(way, name, time=64, batch=64) for way in ("scan", "fused"))
+    )
+    assert fused.temp_size_in_bytes < scan.temp_size_in_bytes
+
+
+@pytest.mark.parametrize("name", ["lstm proj", "lstm norm"])
+def test_none_picks_what_can_run(name):
+    layer = LAYERS[name]
+    trace = lambda way: str(
+        jax.make_jaxpr(lambda leaves: layer(*leaves, implementation=way))(draw(layer))
+    )
+    assert trace(None) == trace("scan")
+    assert "custom_jvp" in str(jax.make_jaxpr(lambda leaves: LSTM(*leaves))(draw(LSTM)))
