@@ -187,6 +187,8 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         for name in ("weight_ih", "weight_hh")
     )
 
+    # Checkpointed, lest what is known without tangents be formed beforehand and kept over all time.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         d_gates, kept, h, valid = inputs
         seen = _masked(valid, d_state)
@@ -195,6 +197,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         d_state = _chosen(valid, how.cell.tangent(kept, widen(h.T), d_gates, seen), d_state)
         return d_state, _shown(how, d_state, x.dtype)
 
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         x, d_x, h, kept, valid, border = inputs
         h = jnp.concatenate((h[1:], border) if how.reverse else (border, h[:-1]))
@@ -203,36 +206,29 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
             how.cell.start(_entering("ih", d_params, x, w, d_x)),
             _entering("hh", d_params, _dropped(mask, h), u, None),
         )
-        by_step = jax.tree.map(lambda a: a.reshape(-1, *x.shape[:2]).swapaxes(0, 1), d_gates)
-        return jax.lax.scan(
-            jax.checkpoint(body, prevent_cse=False),
-            d_state,
-            (by_step, kept, h, valid),
-            reverse=how.reverse,
-        )
+        by_step = jax.tree.map(lambda a: a.swapaxes(0, 1), d_gates)
+        return jax.lax.scan(body, d_state, (by_step, kept, h, valid), reverse=how.reverse)
 
     size = _chunk_size(*x.shape[:2])
-    cut = lambda a: a.reshape(-1, size, *a.shape[1:])
+    cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
+    join = lambda a: a.reshape(len(x), *a.shape[2:])
     inputs = jax.tree.map(cut, (x, d_x, hidden(every), kept, valid))
     inputs = *inputs, _borders(how, size, hidden(every), hidden(state))
-    d_final, d_every = jax.lax.scan(
-        jax.checkpoint(chunk, prevent_cse=False), d_state, inputs, reverse=how.reverse
-    )
-    return (every, final), (jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), d_every), d_final)
+    d_final, d_every = jax.lax.scan(chunk, d_state, inputs, reverse=how.reverse)
+    return (every, final), (jax.tree.map(join, d_every), d_final)
 
 
 def _entering(end: str, d_params: Any, a: Array, weight: Array, d_a: Array | None) -> Array:
-    """The tangent of W a + b, over the columns of many steps."""
-    columns = lambda a: a.reshape(-1, a.shape[-1])
+    """The tangent of W a + b over many steps, of the shape (gates, steps, B)."""
     terms = []
     if (d_weight := d_params["weight_" + end]) is not None:
-        terms.append(_product(d_weight.astype(a.dtype), columns(a), (1, 1)))
+        terms.append(_product(d_weight.astype(a.dtype), a, (1, 2)))
     if d_a is not None:
-        terms.append(_product(weight, columns(d_a).T, (0, 0)))
-    size = weight.shape[1], len(columns(a))
+        terms.append(_product(weight, d_a, (0, 2)))
+    shape = weight.shape[1], *a.shape[:2]
     if (d_bias := d_params.get("bias_" + end)) is not None:
-        terms.append(jnp.broadcast_to(d_bias[:, None], size))
-    return functools.reduce(operator.add, terms) if terms else jnp.zeros(size, wide(a.dtype))
+        terms.append(jnp.broadcast_to(d_bias[:, None, None], shape))
+    return functools.reduce(operator.add, terms) if terms else jnp.zeros(shape, wide(a.dtype))
 
 
 def _borders(how: How, size: int, every: Array, initial: Array) -> Array:

@@ -273,6 +273,11 @@ ERRORS = [
         gru, GRU, X, checkpoint_every=T**0.5),
     row("checkpoint-every-bool", ValueError, "`checkpoint_every` must be a positive...got True",
         rnn, RNN, X, checkpoint_every=True),
+    # implementation
+    row("implementation", ValueError, "`implementation` must be None or one of...got 'cudnn'",
+        gru, GRU, X, implementation="cudnn"),
+    row("fused-projection", ValueError, "`implementation` 'fused' cannot run an LSTM with a proj",
+        lstm, weights("lstm", proj_size=2), X, implementation="fused"),
     # lengths
     row("lengths-negative", ValueError, "`lengths` must lie between 0 and the 7 time...got -1",
         lstm, LSTM, X, lengths=[1, -1, 3]),

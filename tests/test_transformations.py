@@ -19,6 +19,8 @@ from helpers import (
     two_layers,
 )
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from jaxrnn._implementations import run
 
@@ -109,6 +111,27 @@ def test_checkpoint(layer):
     value, gradient = jax.jit(jax.value_and_grad(f))(leaves)
     assert_close(value, score(outputs(layer)(leaves, lengths)))
     assert_close(gradient, gradients(layer)(leaves, lengths))
+
+
+@two_layers
+def test_shard_map(layer):
+    """Over the batch, from the zero state; no loop sums weights' gradients over the devices."""
+    params, x, _ = draw(layer)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    gradient = jax.grad(lambda *args: score(layer(*args[:2], lengths=args[2])), (0, 1))
+    specs = P(), P(None, "data"), P("data")
+    shared = jax.shard_map(gradient, mesh=mesh, in_specs=specs, out_specs=specs[:2])
+    args = params, x, jnp.array(LENGTHS)
+    assert_close(jax.jit(shared)(*args), gradient(*args))
+    jaxpr = jax.make_jaxpr(shared)(*args)
+    inside = [
+        e
+        for loop in equations(jaxpr)
+        if loop.primitive.name == "scan"
+        for e in equations(loop.params["jaxpr"])
+    ]
+    sums = lambda es: sum(e.primitive.name.startswith("psum") for e in es)
+    assert sums(equations(jaxpr)) > 0 == sums(inside)
 
 
 @two_layers
