@@ -2,12 +2,12 @@
 
 Three things make it faster than the plain scan, and none of them changes what is computed:
 
-- The state is kept feature-major, (H, B), so that a step is W @ [x; h] and gates are whole rows.
-- The derivative is written as a linear loop over the kept that the forward loop leaves
-  behind, which are fewer than what autodiff would keep. JAX transposes it to the backward loop and
-  differentiates it again for second order, so that every transformation works.
+- The derivative is a linear loop over what the forward loop has kept, which is less than autodiff
+  would keep. JAX transposes it to the backward loop and differentiates it again for second order,
+  so that every transformation works.
 - Weights have no place in that loop: what a change of theirs does to the gates is one product over
   many time steps, before it. Transposed, their gradients are one product after it.
+- The products of a step are laid out as they are fastest, see `_layout`.
 """
 
 import functools
@@ -24,91 +24,98 @@ from ._cells import Step, gru_step, hidden, lstm_step, relu_step, tanh_step, wid
 from ._params import LSTMState
 
 
-COLUMNS = 256  # of a product over many time steps; more give it no speed, and cost memory
+# Of a product over many time steps, rows: more give it no speed, and cost memory.
+ROWS = 256
+# Of the weights, elements for each sequence of a batch: with more, a product is wide and flat.
+FLAT = 2**17
 
 
 class Cell(NamedTuple):
-    """A step after its products, for arrays of the shape (features, B).
+    """A step but for its products; the first argument is always the axis of the features.
 
     Attributes:
-        start: from W x, the gates' inputs.
-        enter: adds U h to them. Where this is plain addition, one product serves for both.
-        step: (inputs, state) → the next state, and what its derivative needs.
-        tangent: (what the derivative needs, h, tangents of inputs and state) → the tangent of the
-            next state, linear in the latter two.
+        start: from W x, the inputs of the gates.
+        enter: adds U h to them. Where this is plain addition, one product may serve for both.
+        step: (inputs, state) → the next state, and what is kept for the derivative.
+        tangent: (what was kept, h, tangents of inputs and state) → the tangent of the next state,
+            linear in the latter two.
     """
 
-    start: Callable[[Array], Any]
-    enter: Callable[[Any, Array], Any]
-    step: Callable[[Any, Any], tuple[Any, Any]]
-    tangent: Callable[[Any, Array, Any, Any], Any]
+    start: Callable[[int, Array], Any]
+    enter: Callable[[int, Any, Array], Any]
+    step: Callable[[int, Any, Any], tuple[Any, Any]]
+    tangent: Callable[[int, Any, Array, Any, Any], Any]
 
 
-def _lstm(inputs: Array, state: LSTMState) -> tuple[LSTMState, Any]:
-    i, f, g, o = jnp.split(inputs, 4)
+def _same(axis: int, gates: Array) -> Array:
+    return gates
+
+
+def _add(axis: int, inputs: Array, gates: Array) -> Array:
+    return inputs + gates
+
+
+def _lstm(axis: int, inputs: Array, state: LSTMState) -> tuple[LSTMState, Any]:
+    i, f, g, o = jnp.split(inputs, 4, axis)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * state.c + i * g
     return LSTMState(o * jnp.tanh(c), c), (i, f, g, o, state.c)
 
 
-def _lstm_tangent(kept: Any, h: Array, inputs: Array, state: LSTMState) -> LSTMState:
+def _lstm_tangent(axis: int, kept: Any, h: Array, inputs: Array, state: LSTMState) -> LSTMState:
     i, f, g, o, c = kept
     squashed = jnp.tanh(f * c + i * g)
-    d_i, d_f, d_g, d_o = jnp.split(inputs, 4)
+    d_i, d_f, d_g, d_o = jnp.split(inputs, 4, axis)
     d_c = f * state.c + g * i * (1 - i) * d_i + c * f * (1 - f) * d_f + i * (1 - g * g) * d_g
     return LSTMState(squashed * o * (1 - o) * d_o + o * (1 - squashed * squashed) * d_c, d_c)
 
 
-def _gru_start(gates: Array) -> Any:
-    return *jnp.split(gates, [2 * len(gates) // 3]), None
+def _gru_start(axis: int, gates: Array) -> Any:
+    return *jnp.split(gates, [2 * gates.shape[axis] // 3], axis), None
 
 
-def _gru_enter(inputs: Any, gates: Array) -> Any:
+def _gru_enter(axis: int, inputs: Any, gates: Array) -> Any:
     rz, x_n, h_n = inputs
-    more_rz, more_n = jnp.split(gates, [len(rz)])
+    more_rz, more_n = jnp.split(gates, [rz.shape[axis]], axis)
     return rz + more_rz, x_n, more_n if h_n is None else h_n + more_n
 
 
-def _gru(inputs: Any, h: Array) -> tuple[Array, Any]:
+def _gru(axis: int, inputs: Any, h: Array) -> tuple[Array, Any]:
     rz, x_n, h_n = inputs
-    r, z = jnp.split(jax.nn.sigmoid(rz), 2)
+    r, z = jnp.split(jax.nn.sigmoid(rz), 2, axis)
     n = jnp.tanh(x_n + r * h_n)
     return n + z * (h - n), (r, z, n, h_n)
 
 
-def _gru_tangent(kept: Any, h: Array, inputs: Any, d_h: Array) -> Array:
+def _gru_tangent(axis: int, kept: Any, h: Array, inputs: Any, d_h: Array) -> Array:
     r, z, n, h_n = kept
     d_rz, d_x_n, d_h_n = inputs
-    d_r, d_z = jnp.split(d_rz, 2)
+    d_r, d_z = jnp.split(d_rz, 2, axis)
     d_n = (1 - z) * (1 - n * n) * (d_x_n + r * d_h_n + h_n * r * (1 - r) * d_r)
     return d_n + z * d_h + (h - n) * z * (1 - z) * d_z
 
 
-def _tanh(inputs: Array, h: Array) -> tuple[Array, Array]:
+def _tanh(axis: int, inputs: Array, h: Array) -> tuple[Array, Array]:
     h = jnp.tanh(inputs)
     return h, h
 
 
-def _tanh_tangent(new: Array, h: Array, inputs: Array, d_h: Array) -> Array:
+def _tanh_tangent(axis: int, new: Array, h: Array, inputs: Array, d_h: Array) -> Array:
     return (1 - new * new) * inputs
 
 
-def _relu(inputs: Array, h: Array) -> tuple[Array, Array]:
+def _relu(axis: int, inputs: Array, h: Array) -> tuple[Array, Array]:
     return jax.nn.relu(inputs), inputs > 0
 
 
-def _relu_tangent(positive: Array, h: Array, inputs: Array, d_h: Array) -> Array:
+def _relu_tangent(axis: int, positive: Array, h: Array, inputs: Array, d_h: Array) -> Array:
     return jnp.where(positive, inputs, jnp.zeros_like(inputs))
 
 
-def _same(inputs: Array) -> Array:
-    return inputs
-
-
 CELLS: dict[Step, Cell] = {
-    tanh_step: Cell(_same, operator.add, _tanh, _tanh_tangent),
-    relu_step: Cell(_same, operator.add, _relu, _relu_tangent),
-    lstm_step: Cell(_same, operator.add, _lstm, _lstm_tangent),
+    tanh_step: Cell(_same, _add, _tanh, _tanh_tangent),
+    relu_step: Cell(_same, _add, _relu, _relu_tangent),
+    lstm_step: Cell(_same, _add, _lstm, _lstm_tangent),
     gru_step: Cell(_gru_start, _gru_enter, _gru, _gru_tangent),
 }
 
@@ -117,8 +124,20 @@ class How(NamedTuple):
     """What is known when tracing."""
 
     cell: Cell
+    features: int  # their axis in a step: -1 is (B, features), -2 is (features, B)
+    merged: bool  # one product for x and h, not two
     reverse: bool
     return_all_states: bool
+
+    def turned(self, tree: Any) -> Any:
+        """Arrays (…, B, features) as a step wants them, or back."""
+        return jax.tree.map(lambda a: a.mT, tree) if self.features == -2 else tree
+
+
+def fused_refuses(step: Step, params: Mapping[str, Array]) -> str | None:
+    if step not in CELLS:
+        return "a layer-normalised LSTM"
+    return "an LSTM with a projection" if "weight_hr" in params else None
 
 
 def fused(
@@ -132,41 +151,48 @@ def fused(
     return_all_states: bool,
 ) -> tuple[Any, Any]:
     """`run` for the steps that have a `Cell`."""
-    how = How(CELLS[step], reverse, return_all_states)
+    how = How(CELLS[step], *_layout(CELLS[step], params, x.shape[1]), reverse, return_all_states)
     params, x = jax.tree.map(widen, dict(params)), _masked(valid, x)
-    state = jax.tree.map(lambda a: widen(a.T), state)
-    every, final = _run(how, params, x, state, _turned(valid))
-    return every, jax.tree.map(lambda a: a.T.astype(x.dtype), final)
+    every, final = _run(how, params, x, how.turned(jax.tree.map(widen, state)), how.turned(valid))
+    return every, jax.tree.map(lambda a: a.astype(x.dtype), how.turned(final))
 
 
-def fused_refuses(step: Step, params: Mapping[str, Array]) -> str | None:
-    if step not in CELLS:
-        return "a layer-normalised LSTM"
-    return "an LSTM with a projection" if "weight_hr" in params else None
+def _layout(cell: Cell, params: Mapping[str, Array], batch: int) -> tuple[int, bool]:
+    """The axis of the features, and whether to merge: as measured with XLA for CPUs, jax 0.10.
+
+    A x of few rows and many columns would be multiplied on one thread only; W x is not, and needs
+    no copy of the weights. Else the axis that is contiguous should be a multiple of 8 numbers.
+    """
+    size = params["weight_ih"].size + params["weight_hh"].size
+    if size > FLAT * batch:
+        return -2, False
+    uneven = params["weight_hh"].shape[1] % 8 != 0 == batch % 8
+    return -2 if uneven else -1, cell.enter is _add
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(how: How, params: Any, x: Array, state: Any, valid: Array | None) -> tuple[Any, Any]:
-    """The loop; `state`, `final` and `valid` have the batch last, all else is as outside."""
+    """The loop; `state`, `final` and `valid` are as a step wants them, all else is as outside."""
     every, final, _ = _forward(how, params, x, state, valid)
     return every, final
 
 
 def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -> Any:
-    cell, mask = how.cell, params.get("mask_hh")
-    w, u = (params[name].astype(x.dtype) for name in ("weight_ih", "weight_hh"))
-    b_x, b_h = (params[name][:, None] if name in params else 0 for name in ("bias_ih", "bias_hh"))
-    merged = jnp.concatenate([w, u], axis=1) if cell.enter is operator.add else None
+    cell, axis, mask = how.cell, how.features, how.turned(params.get("mask_hh"))
+    weights = _weights(params, x.dtype, merged=how.merged, transposed=axis == -1)
+    product = lambda w, a: _product(how, w, a, (0 if axis == -1 else 1, axis % 2))
+    b_x, b_h = (how.turned(params[n][None]) if n in params else 0 for n in ("bias_ih", "bias_hh"))
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, valid = inputs
         seen = _masked(valid, state)
-        h = _dropped(_turned(mask), hidden(seen)).astype(x.dtype)
-        if merged is not None:
-            gates = _product(merged, jnp.concatenate([x.T, h])) + (b_x + b_h)
+        x, h = how.turned(x), _dropped(mask, hidden(seen)).astype(x.dtype)
+        if how.merged:
+            gates = product(weights[0], jnp.concatenate([x, h], axis)) + (b_x + b_h)
         else:
-            gates = cell.enter(cell.start(_product(w, x.T) + b_x), _product(u, h) + b_h)
-        new, kept = cell.step(gates, seen)
+            gates = cell.start(axis, product(weights[0], x) + b_x)
+            gates = cell.enter(axis, gates, product(weights[1], h) + b_h)
+        new, kept = cell.step(axis, gates, seen)
         state = _chosen(valid, new, state)
         return state, (_shown(how, state, x.dtype), kept)
 
@@ -178,36 +204,33 @@ def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, x, state, valid = primals
     every, final, kept = _forward(how, *primals)
-    mask = params.get("mask_hh")
+    cell, axis, mask = how.cell, how.features, params.get("mask_hh")
     d_params, d_x, d_state = map(_present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
-    # Transposed here, so that the transpose of a product with them is a plain product.
-    w, u = (
-        jax.lax.optimization_barrier(params[name].astype(x.dtype).T)
-        for name in ("weight_ih", "weight_hh")
-    )
+    # The other way round than forwards, for it is the transposes of products that will run.
+    w, u = _weights(params, x.dtype, merged=False, transposed=axis == -2)
+    entering = functools.partial(_entering, how, d_params)
+    product = lambda a: _product(how, u, a, (0 if axis == -2 else 1, axis % 2))
 
     # Checkpointed, lest what is known without tangents be formed beforehand and kept over all time.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         d_gates, kept, h, valid = inputs
         seen = _masked(valid, d_state)
-        d_h = _dropped(_turned(mask), hidden(seen)).astype(x.dtype)
-        d_gates = how.cell.enter(d_gates, _product(u, d_h, (0, 0)))
-        d_state = _chosen(valid, how.cell.tangent(kept, widen(h.T), d_gates, seen), d_state)
+        d_h = _dropped(how.turned(mask), hidden(seen)).astype(x.dtype)
+        d_gates = cell.enter(axis, d_gates, product(d_h))
+        new = cell.tangent(axis, kept, widen(how.turned(h)), d_gates, seen)
+        d_state = _chosen(valid, new, d_state)
         return d_state, _shown(how, d_state, x.dtype)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         x, d_x, h, kept, valid, border = inputs
         h = jnp.concatenate((h[1:], border) if how.reverse else (border, h[:-1]))
-        h = _masked(_turned(valid), h)
-        d_gates = how.cell.enter(
-            how.cell.start(_entering("ih", d_params, x, w, d_x)),
-            _entering("hh", d_params, _dropped(mask, h), u, None),
-        )
-        by_step = jax.tree.map(lambda a: a.swapaxes(0, 1), d_gates)
-        return jax.lax.scan(body, d_state, (by_step, kept, h, valid), reverse=how.reverse)
+        h = _masked(how.turned(valid), h)
+        d_gates = cell.start(axis, entering("ih", x, w, d_x))
+        d_gates = cell.enter(axis, d_gates, entering("hh", _dropped(mask, h), u, None))
+        return jax.lax.scan(body, d_state, (d_gates, kept, h, valid), reverse=how.reverse)
 
     size = _chunk_size(*x.shape[:2])
     cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
@@ -218,44 +241,54 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     return (every, final), (jax.tree.map(join, d_every), d_final)
 
 
-def _entering(end: str, d_params: Any, a: Array, weight: Array, d_a: Array | None) -> Array:
-    """The tangent of W a + b over many steps, of the shape (gates, steps, B)."""
+def _entering(how: How, d_params: Any, end: str, a: Array, weight: Array, d_a: Any) -> Array:
+    """The tangent of W a + b over many steps, of which each is as a step wants it."""
     terms = []
     if (d_weight := d_params["weight_" + end]) is not None:
-        terms.append(_product(d_weight.astype(a.dtype), a, (1, 2)))
+        terms.append(_product(how, d_weight.astype(a.dtype), a, (1, 2)))
     if d_a is not None:
-        terms.append(_product(weight, d_a, (0, 2)))
-    shape = weight.shape[1], *a.shape[:2]
+        terms.append(_product(how, weight, d_a, (0 if how.features == -2 else 1, 2)))
+    if how.features == -2:
+        terms = [term.swapaxes(0, 1) for term in terms]
     if (d_bias := d_params.get("bias_" + end)) is not None:
-        terms.append(jnp.broadcast_to(d_bias[:, None, None], shape))
-    return functools.reduce(operator.add, terms) if terms else jnp.zeros(shape, wide(a.dtype))
+        terms.append(how.turned(d_bias[None]))
+    gates = weight.shape[how.features + 1]
+    zeros = how.turned(jnp.zeros((*a.shape[:2], gates), wide(a.dtype)))
+    return functools.reduce(operator.add, terms, zeros)
 
 
 def _borders(how: How, size: int, every: Array, initial: Array) -> Array:
     """The h before the first step of each chunk of so many steps; backwards, after its last."""
-    initial = initial.T[None].astype(every.dtype)
+    initial = how.turned(initial)[None].astype(every.dtype)
     others = every[size::size] if how.reverse else every[size - 1 : -1 : size]
     return jnp.concatenate((others, initial) if how.reverse else (initial, others))[:, None]
 
 
 def _chunk_size(steps: int, batch: int) -> int:
-    """The fewest steps that divide all and give a product `COLUMNS` columns."""
-    wanted = min(steps, -(-COLUMNS // max(batch, 1)))
+    """The fewest steps that divide all and give a product `ROWS` rows."""
+    wanted = min(steps, -(-ROWS // max(batch, 1)))
     return next(size for size in range(wanted, steps + 1) if steps % size == 0)
 
 
+def _weights(params: Any, dtype: Any, merged: bool, transposed: bool) -> list[Array]:
+    """Both; transposed once, here, since a product with a transpose is slower than one without."""
+    weights = [params[name].astype(dtype) for name in ("weight_ih", "weight_hh")]
+    weights = [jnp.concatenate(weights, 1)] if merged else weights
+    return jax.lax.optimization_barrier([w.T for w in weights]) if transposed else weights
+
+
+def _product(how: How, weight: Array, a: Array, contracted: tuple[int, int]) -> Array:
+    """W a, the sum over one axis of each, laid out as a step wants it."""
+    one, other = contracted
+    first = how.features == -2
+    pair, axes = ((weight, a), ((one,), (other,))) if first else ((a, weight), ((other,), (one,)))
+    return jax.lax.dot_general(*pair, (axes, ((), ())), preferred_element_type=wide(a.dtype))
+
+
 def _present(tangents: Any) -> Any:
+    """None where nothing changes."""
     missing = lambda a: isinstance(a, SymbolicZero)
     return jax.tree.map(lambda a: None if missing(a) else a, tangents, is_leaf=missing)
-
-
-def _product(a: Array, b: Array, contracted: tuple[int, int] = (1, 0)) -> Array:
-    axes = ((contracted[0],), (contracted[1],)), ((), ())
-    return jax.lax.dot_general(a, b, axes, preferred_element_type=wide(a.dtype))
-
-
-def _turned(a: Array | None) -> Array | None:
-    return None if a is None else a.mT
 
 
 def _dropped(mask: Array | None, h: Array) -> Array:
@@ -274,4 +307,4 @@ def _chosen(valid: Array | None, new: Any, old: Any) -> Any:
 
 def _shown(how: How, state: Any, dtype: Any) -> Any:
     state = state if how.return_all_states else hidden(state)
-    return jax.tree.map(lambda a: a.T.astype(dtype), state)
+    return jax.tree.map(lambda a: a.astype(dtype), how.turned(state))

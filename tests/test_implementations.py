@@ -1,5 +1,7 @@
 """Every implementation computes what "scan" does, in all derivatives; and what "fused" saves."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,19 +22,19 @@ def derivatives(implementation, name, ragged):
 
     def f(leaves):
         params, x, state = leaves
-        if ragged:
-            params = params | {"mask_hh": jnp.asarray(rng.integers(3, size=(BATCH, HIDDEN)), float)}
         options = {"reverse": ragged, "return_all_states": ragged}
+        params = params | {"mask_hh": mask} if ragged else params
         return IMPLEMENTATIONS[implementation].run(STEPS[name], params, x, state, valid, **options)
 
     rng = np.random.default_rng(0)
     cell = LAYERS[name].cell.replace(bias=ragged)
     params, _, state = draw(cell, batch=BATCH)
     x = jnp.asarray(rng.standard_normal((TIME, BATCH, INPUT)))
+    mask = jnp.asarray(rng.integers(3, size=(BATCH, HIDDEN)), float)
     valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
     valid = valid if ragged else None
-    leaves, tangents = (params, x, state), draw(cell, batch=BATCH, seed=1)
-    tangents = (tangents[0], jnp.sin(x), tangents[2])
+    d_params, _, d_state = draw(cell, batch=BATCH, seed=1)
+    leaves, tangents = (params, x, state), (d_params, jnp.sin(x), d_state)
     gradient = jax.grad(lambda leaves: score(f(leaves)))
 
     @jax.jit
@@ -42,13 +44,20 @@ def derivatives(implementation, name, ragged):
     return both(leaves, tangents)
 
 
-@pytest.mark.parametrize("ragged", [False, True])
+scanned = functools.cache(functools.partial(derivatives, "scan"))
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_derivatives(name, ragged, monkeypatch):
+@pytest.mark.parametrize(
+    ("features", "merged", "ragged"),
+    [(-1, True, False), (-1, True, True), (-2, True, True), (-2, False, True)],
+)
+def test_derivatives(name, features, merged, ragged, monkeypatch):
     """Forward mode, reverse mode and one over the other, by every leaf, over chunks of time."""
-    monkeypatch.setattr(_fused, "COLUMNS", 2 * BATCH)
-    wanted = derivatives("scan", name, ragged)
-    assert_close(derivatives("fused", name, ragged), wanted)
+    layout = features, merged and name != "gru"
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, batch: layout)
+    monkeypatch.setattr(_fused, "ROWS", 2 * BATCH)
+    assert_close(derivatives("fused", name, ragged), scanned(name, ragged))
 
 
 def loss(implementation, name, time, batch):
@@ -62,7 +71,7 @@ def loss(implementation, name, time, batch):
 
 def test_gradient_by_one_argument(monkeypatch):
     """Is that part of the whole gradient, and no product is spent on the other arguments."""
-    monkeypatch.setattr(_fused, "COLUMNS", 2 * BATCH)
+    monkeypatch.setattr(_fused, "ROWS", 2 * BATCH)
     f, leaves = loss("fused", "gru", TIME, BATCH)
     part = lambda i: jax.grad(f, i)(*leaves)
     found, wanted = jax.jit(lambda: (tuple(map(part, range(3))), jax.grad(f, (0, 1, 2))(*leaves)))()
