@@ -1,10 +1,10 @@
 """RNN, LSTM and GRU as pure JAX functions on torch's own parameters.
 
 A tour of the files: `_params` (what parameters are, and every complaint about them), `_cells` (the
-equations), `_scan` (one direction of one layer over time), `_layers` (layers, directions, lengths),
-`_dropout` (masks), `_check` (complaints about the other arguments), `_init` (fresh parameters),
-`_sequence` (padding and packing), `_files` (loading and saving), `_nn` (embedding, linear, layer
-norm, pooling).
+equations), `_implementations` (one direction of one layer over time, as `_scan` or `_fused` has
+it), `_layers` (layers, directions, lengths), `_dropout` (masks), `_check` (complaints about the
+other arguments), `_init` (fresh parameters), `_sequence` (padding and packing), `_files` (loading
+and saving), `_nn` (embedding, linear, layer norm, pooling).
 
 Imported by name: `jaxrnn.models` (whole models; `_attention`, `_seq2seq`, `_decode`), `jaxrnn.text`
 and `jaxrnn.data` (what comes before the network), `jaxrnn.search` (of hyper-parameters), and, which
