@@ -1,12 +1,13 @@
 """The implementation "fused": one direction of one layer, its derivative written down once.
 
-Three things make it faster than the plain scan, and none of them changes what is computed:
+Three things make gradients faster than the plain scan's, and change them by rounding only:
 
 - The derivative is a linear loop over what the forward loop has kept, which is less than autodiff
   would keep. JAX transposes it to the backward loop and differentiates it again for second order,
-  so that every transformation works.
-- Weights have no place in that loop: what a change of theirs does to the gates is one product over
-  many time steps, before it. Transposed, their gradients are one product after it.
+  so that every transformation works. For this a cell's equations stand here once more, beside
+  their derivatives.
+- Weights have no place in that loop: what a change of theirs does to the gates is one product for
+  each chunk of time, before its steps. Transposed, their gradients are one product after them.
 - The products of a step are laid out as they are fastest, see `_layout`.
 """
 
@@ -134,9 +135,11 @@ class How(NamedTuple):
         return jax.tree.map(lambda a: a.mT, tree) if self.features == -2 else tree
 
 
-def fused_refuses(step: Step, params: Mapping[str, Array]) -> str | None:
+def fused_refuses(step: Step, params: Mapping[str, Array], x: Array) -> str | None:
     if step not in CELLS:
         return "a layer-normalised LSTM"
+    if not all(isinstance(size, int) for a in (x, *params.values()) for size in a.shape):
+        return "sizes that are unknown when tracing"  # chunks are cut and laid out by them
     return "an LSTM with a projection" if "weight_hr" in params else None
 
 
@@ -152,21 +155,22 @@ def fused(
 ) -> tuple[Any, Any]:
     """`run` for the steps that have a `Cell`."""
     how = How(CELLS[step], *_layout(CELLS[step], params, x.shape[1]), reverse, return_all_states)
-    params, x = jax.tree.map(widen, dict(params)), _masked(valid, x)
-    every, final = _run(how, params, x, how.turned(jax.tree.map(widen, state)), how.turned(valid))
+    params, state = jax.tree.map(widen, (dict(params), state))
+    every, final = _run(how, params, x, how.turned(state), how.turned(valid))
     return every, jax.tree.map(lambda a: a.astype(x.dtype), how.turned(final))
 
 
 def _layout(cell: Cell, params: Mapping[str, Array], batch: int) -> tuple[int, bool]:
     """The axis of the features, and whether to merge: as measured with XLA for CPUs, jax 0.10.
 
-    A x of few rows and many columns would be multiplied on one thread only; W x is not, and needs
-    no copy of the weights. Else the axis that is contiguous should be a multiple of 8 numbers.
+    A product of few rows and many columns would run on one thread only, unless its operands are
+    swapped, which needs no copy of the weights either. Else the axis that is contiguous should be a
+    multiple of 8 numbers.
     """
     size = params["weight_ih"].size + params["weight_hh"].size
     if size > FLAT * batch:
         return -2, False
-    uneven = params["weight_hh"].shape[1] % 8 != 0 == batch % 8
+    uneven = params["weight_hh"].shape[1] % 8 != 0 and batch % 8 == 0
     return -2 if uneven else -1, cell.enter is _add
 
 
@@ -186,7 +190,8 @@ def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, valid = inputs
         seen = _masked(valid, state)
-        x, h = how.turned(x), _dropped(mask, hidden(seen)).astype(x.dtype)
+        x = _masked(valid, how.turned(x))
+        h = _dropped(mask, hidden(seen)).astype(x.dtype)
         if how.merged:
             gates = product(weights[0], jnp.concatenate([x, h], axis)) + (b_x + b_h)
         else:
@@ -212,7 +217,8 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     entering = functools.partial(_entering, how, d_params)
     product = lambda a: _product(how, u, a, (0 if axis == -2 else 1, axis % 2))
 
-    # Checkpointed, lest what is known without tangents be formed beforehand and kept over all time.
+    # Both are checkpointed, lest what needs no tangents be formed beforehand and kept, here over a
+    # chunk and below over all time.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         d_gates, kept, h, valid = inputs
@@ -227,7 +233,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         x, d_x, h, kept, valid, border = inputs
         h = jnp.concatenate((h[1:], border) if how.reverse else (border, h[:-1]))
-        h = _masked(how.turned(valid), h)
+        x, d_x, h = _masked(how.turned(valid), (x, d_x, h))
         d_gates = cell.start(axis, entering("ih", x, w, d_x))
         d_gates = cell.enter(axis, d_gates, entering("hh", _dropped(mask, h), u, None))
         return jax.lax.scan(body, d_state, (d_gates, kept, h, valid), reverse=how.reverse)

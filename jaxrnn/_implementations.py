@@ -21,28 +21,29 @@ class Implementation(NamedTuple):
 
     Attributes:
         run: `(step, params, x, state, valid, *, reverse, return_all_states)` → every, final.
-        refuses: `(step, params)` → why it cannot, as the end of a sentence; None where it can.
+        refuses: `(step, params, x)` → what it cannot run; None where it can.
     """
 
     run: Run
-    refuses: Callable[[Step, Mapping[str, Array]], str | None]
+    refuses: Callable[[Step, Mapping[str, Array], Array], str | None]
 
 
 # In the order of preference: the last one refuses nothing.
 IMPLEMENTATIONS = {
     "fused": Implementation(fused, fused_refuses),
-    "scan": Implementation(scan, lambda step, params: None),
+    "scan": Implementation(scan, lambda step, params, x: None),
 }
 
 
-def choose(implementation: str | None, step: Step, params: Mapping[str, Array]) -> str:
+def choose(implementation: str | None, step: Step, params: Mapping[str, Array], x: Array) -> str:
     """The name of what runs: the one asked for, or with None the first that refuses nothing."""
     if implementation is None:
-        return next(name for name, i in IMPLEMENTATIONS.items() if not i.refuses(step, params))
+        found = IMPLEMENTATIONS.items()
+        return next(name for name, way in found if not way.refuses(step, params, x))
     if implementation not in IMPLEMENTATIONS:
         names = ", ".join(map(repr, IMPLEMENTATIONS))
         raise ValueError(f"`implementation` must be None or one of {names}, got {implementation!r}")
-    if why := IMPLEMENTATIONS[implementation].refuses(step, params):
+    if why := IMPLEMENTATIONS[implementation].refuses(step, params, x):
         raise ValueError(f"`implementation` {implementation!r} cannot run {why}: leave it None")
     return implementation
 
@@ -53,7 +54,7 @@ def choose(implementation: str | None, step: Step, params: Mapping[str, Array]) 
     static_argnames=("implementation", "step", "reverse", "return_all_states", "checkpoint_every"),
 )
 def run(
-    implementation: str,
+    implementation: str | None,
     step: Step,
     params: Mapping[str, Array],
     x: Float[Array, "T B I"],
@@ -75,9 +76,10 @@ def run(
     Where `valid` is false the state passes through. A reverse run therefore carries the initial
     state through the padding and starts at each sequence's own end; nothing is flipped.
     """
+    way = IMPLEMENTATIONS[choose(implementation, step, params, x)]
     params, x, state, valid = _alike(params, x, state, valid)
     run = functools.partial(
-        *(IMPLEMENTATIONS[implementation].run, step, params),
+        *(way.run, step, params),
         reverse=reverse,
         return_all_states=return_all_states,
     )

@@ -19,7 +19,7 @@ from ._cells import (
 )
 from ._check import Options, check_layer, check_lengths, check_positive, time_axis
 from ._dropout import choose_masks, drop, scale
-from ._implementations import choose, run
+from ._implementations import run
 from ._params import LSTMState, structure
 
 
@@ -132,9 +132,10 @@ def lstm(
             and `x` made time-first.
         implementation: how it is computed, which changes values and derivatives by rounding only.
             `"scan"` is one `lax.scan` over the cell, differentiated by JAX. `"fused"` has its
-            derivative written out: it is faster, in gradients above all, and keeps less for them,
-            but has neither projection nor layer normalisation. None picks `"fused"` where it can,
-            else `"scan"`.
+            derivative written out: its gradients are faster and keep less. But forward mode alone
+            is slower and keeps more than with `"scan"`, and there is neither projection nor layer
+            normalisation, nor sizes unknown when tracing. None picks `"fused"` where it can, else
+            `"scan"`.
 
     Returns:
         `(y, state)`: `y` of the shape (T, B, D·P), laid out as `x` is, forward features first;
@@ -243,7 +244,7 @@ def _layer(
     for direction, cell in enumerate(cells):
         initial = jax.tree.map(lambda a, i=direction: a[i], state)
         every, final = run(
-            *(choose(options.implementation, step, cell), step, cell, x, initial, valid),
+            *(options.implementation, step, cell, x, initial, valid),
             reverse=direction == 1,
             return_all_states=options.return_all_states,
             checkpoint_every=options.checkpoint_every,

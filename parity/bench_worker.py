@@ -79,7 +79,13 @@ def prepare(name: str, case: Case, training: bool) -> tuple[dict[str, Any], Arra
     result = _program.call()
     costs = _program.costs | {"first": time.perf_counter() - begin}
     if name == "jaxrnn":
-        costs |= dict(zip(("picked", "why"), peers.picked(case.structure), strict=True))
+        costs |= dict(
+            zip(
+                ("picked", "why"),
+                peers.picked(case.structure, case.time, case.batch or 1),
+                strict=True,
+            )
+        )
     return costs | {"temp_bytes": _program.temp()}, _program.arrays(result)
 
 
@@ -145,7 +151,6 @@ def _converted(name: str, case: Case) -> tuple[Data, peers.Network, Any]:
 def _jax(name: str, case: Case, training: bool) -> Program:
     device = jax.devices(_settings.device)[0]
     data, network, weights = _converted(name, case)
-    jax.clear_caches()  # of what the other mode has traced
     turned = lambda a: a.swapaxes(0, 1) if network.batch_first else a
     x = turned(data.leaves["x"])
     lengths = None if case.lengths is None else np.array(case.lengths, np.int32)
@@ -158,10 +163,11 @@ def _jax(name: str, case: Case, training: bool) -> Program:
     program = jax.jit(network.forward)
     if training:
         cotangents = data.cotangents | {"y": turned(data.cotangents["y"])}
-        like = jax.eval_shape(program, *given)
+        like = jax.eval_shape(network.forward, *given)
         cotangents = {n: [*a] if isinstance(like[n], list) else a for n, a in cotangents.items()}
         program = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))
         given = (*given, jax.device_put(cotangents, device))
+    jax.clear_caches()  # of what has been traced already
     times = [time.perf_counter()]
     lowered = program.lower(*given)
     times.append(time.perf_counter())
@@ -201,6 +207,7 @@ def _torch(name: str, case: Case, training: bool) -> Program:
     sizes = s.input_size, s.hidden_size, s.num_layers
     module = getattr(torch.nn, s.torch_name)(*sizes, bidirectional=s.bidirectional, device=device)
     module.load_state_dict(tensors)
+    module.train(training)
     run, lengths = module, torch.tensor(case.lengths) if case.lengths else None
     if name == "torch.compile":
         if lengths is not None:

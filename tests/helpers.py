@@ -30,11 +30,14 @@ class Layer(NamedTuple):
 
     structure: Structure
     nonlinearity: str = "tanh"
+    implementation: str | None = None
 
     def __call__(self, params: Any, x: Any, state: Any = None, **options: Any) -> Any:
         kind = self.structure.kind
         if kind.startswith("rnn"):
             options["nonlinearity"] = self.nonlinearity
+        if self.implementation is not None:
+            options["implementation"] = self.implementation
         return getattr(jaxrnn, kind)(params, x, state, **options)
 
     def replace(self, **changes: Any) -> "Layer":
@@ -57,10 +60,15 @@ LAYERS = {
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 TORCHS = {name: layer for name, layer in LAYERS.items() if not layer.structure.layer_norm}
 every_layer_of_torch = pytest.mark.parametrize("layer", TORCHS.values(), ids=TORCHS)
-# For laws of what all layers share: a state of two arrays of two sizes, and a state of one.
-two_layers = pytest.mark.parametrize(
-    "layer", [LAYERS["lstm proj"], LAYERS["gru"]], ids=["lstm proj", "gru"]
-)
+# For laws of what all layers share: a state of two arrays of two sizes, and a state of one; in both
+# implementations, of which "fused" has no projection.
+TYPICAL = {
+    "lstm proj": LAYERS["lstm proj"],
+    "lstm": LSTM,
+    "gru": LAYERS["gru"],
+    "gru scan": LAYERS["gru"]._replace(implementation="scan"),
+}
+typical_layers = pytest.mark.parametrize("layer", TYPICAL.values(), ids=TYPICAL)
 
 
 def draw(

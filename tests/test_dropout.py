@@ -20,7 +20,7 @@ from helpers import (
     every_layer,
     outputs,
     score,
-    two_layers,
+    typical_layers,
 )
 
 import jaxrnn
@@ -31,7 +31,7 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("shape", [(TIME, BATCH), (BATCH, TIME), (TIME,)], ids=str)
-@two_layers
+@typical_layers
 def test_key_is_masks(layer, shape):
     """What a key gives, the masks drawn from it give too, in every layout."""
     params, x, state = draw(layer, batch=BATCH if len(shape) == 2 else None)
@@ -49,7 +49,7 @@ def test_key_is_masks(layer, shape):
     "options",
     [{"dropout": RATE, "recurrent_dropout": RATE}, {"key": KEY}, {"dropout": 0.0, "key": KEY}],
 )
-@two_layers
+@typical_layers
 def test_none(layer, options):
     """Without a key, torch's `eval()`, or without a rate there is no dropout."""
     leaves = draw(layer)
@@ -86,7 +86,7 @@ def test_survivors_are_scaled():
     assert_close(dropped, jnp.where(masks[0], y / (1 - RATE), 0.0))
 
 
-@two_layers
+@typical_layers
 def test_where_it_acts(layer):
     """States are taken before it; the last layer's output is not dropped."""
     leaves = draw(layer)
@@ -98,7 +98,7 @@ def test_where_it_acts(layer):
         assert not np.any(one[2:] == other[2:])
 
 
-@two_layers
+@typical_layers
 def test_transformations(layer):
     """Gradients, compiled and mapped over keys, are those of one key after the other."""
     layer = layer.replace(bidirectional=False)
@@ -116,7 +116,7 @@ def test_transformations(layer):
     assert np.any(each[0]["weight_ih_l0"] != each[1]["weight_ih_l0"])
 
 
-@two_layers
+@typical_layers
 def test_one_layer_warns(layer):
     one = layer.replace(num_layers=1)
     leaves = draw(one)
@@ -125,7 +125,7 @@ def test_one_layer_warns(layer):
     assert_close(found, outputs(one)(leaves))
 
 
-@two_layers
+@typical_layers
 def test_a_key_means_the_same_with_and_without_x64(layer):
     params, x, _ = draw(layer)
     with jax.enable_x64(False):
@@ -155,7 +155,7 @@ def test_recurrent_dropout_is_on_weight_hh(layer):
 
 
 @pytest.mark.parametrize("shape", [(TIME, BATCH), (BATCH, TIME), (TIME,)], ids=str)
-@two_layers
+@typical_layers
 def test_recurrent_key_is_masks(layer, shape):
     """What a key gives for both dropouts, both masks give too, and each of them with the key."""
     layer = layer.replace(bidirectional=False)
@@ -185,7 +185,7 @@ def test_recurrent_masks_are_fair():
     assert len(np.unique(rows, axis=0)) > 0.95 * len(rows)
 
 
-@two_layers
+@typical_layers
 def test_recurrent_dropout_over_chunks(layer):
     """The same masks for every chunk make of them one sequence, as the same key does."""
     layer = layer.replace(num_layers=1, bidirectional=False)

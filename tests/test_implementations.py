@@ -3,14 +3,15 @@
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import HIDDEN, INPUT, LAYERS, LSTM, assert_close, draw, score
+from helpers import HIDDEN, INPUT, LAYERS, LSTM, assert_close, assert_equal, draw, score
 
 from jaxrnn import _fused
 from jaxrnn._cells import gru_step, lstm_step, relu_step, tanh_step
-from jaxrnn._implementations import IMPLEMENTATIONS
+from jaxrnn._implementations import IMPLEMENTATIONS, run
 
 
 STEPS = {"rnn tanh": tanh_step, "rnn relu": relu_step, "lstm": lstm_step, "gru": gru_step}
@@ -89,6 +90,49 @@ def test_memory_of_gradients(name):
         for f, leaves in (loss(way, name, time=64, batch=64) for way in ("scan", "fused"))
     )
     assert fused.temp_size_in_bytes < scan.temp_size_in_bytes
+
+
+@pytest.mark.parametrize("features", [-1, -2])
+@pytest.mark.parametrize("name", STEPS)
+def test_what_is_not_valid_is_inert(name, features, monkeypatch):
+    """NaN in the padding, and in the state of an empty sequence, reaches no gradient."""
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, batch: (features, False))
+    params, _, state = draw(LAYERS[name].cell, batch=BATCH)
+    x = np.random.default_rng(0).standard_normal((TIME, BATCH, INPUT))
+    valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
+
+    def f(params, x, state):
+        options = {"reverse": False, "return_all_states": False}
+        y, _ = IMPLEMENTATIONS["fused"].run(STEPS[name], params, x, state, valid, **options)
+        return score(jnp.where(valid, y, 0.0))
+
+    @jax.jit
+    def gradients(content):
+        given = jnp.where(valid, x, content), jax.tree.map(lambda a: a.at[1].set(content), state)
+        leaves = params, *given
+        tangent = lambda *primals: jax.jvp(f, primals, leaves)[1]
+        return jax.grad(f, (0, 1, 2))(*leaves), jax.grad(tangent)(*leaves)
+
+    assert_equal(gradients(jnp.nan), gradients(0.0))
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_sizes_unknown_when_tracing(name):
+    """`jax.export` for any number of steps and of sequences."""
+    params, x, _ = draw(LAYERS[name].cell, batch=BATCH)
+    x = jnp.stack([x, jnp.sin(x)])
+    sizes = jax.tree.map(lambda a: a.shape[1], draw(LAYERS[name].cell)[2])
+
+    def f(params, x):
+        state = jax.tree.map(lambda size: jnp.zeros((x.shape[1], size), x.dtype), sizes)
+        options = {"reverse": False, "return_all_states": False, "checkpoint_every": None}
+        _, final = run(None, STEPS[name], params, x, state, None, **options)
+        return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(final))
+
+    gradient = jax.jit(jax.grad(f))
+    steps, batch = jax.export.symbolic_shape("t, b")
+    shapes = jax.eval_shape(lambda: params), jax.ShapeDtypeStruct((steps, batch, INPUT), x.dtype)
+    assert_close(jax.export.export(gradient)(*shapes).call(params, x), gradient(params, x))
 
 
 @pytest.mark.parametrize("name", ["lstm proj", "lstm norm"])

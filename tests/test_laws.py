@@ -16,7 +16,7 @@ from helpers import (
     draw,
     every_layer,
     outputs,
-    two_layers,
+    typical_layers,
 )
 
 
@@ -42,7 +42,7 @@ def test_lengths_are_one_by_one(layer):
     assert not np.any(np.where(valid, 0, y))
 
 
-@two_layers
+@typical_layers
 def test_both_directions(layer):
     """Bidirectional is one layer forward, and one on the flipped sequence, its output flipped."""
     layer = layer.replace(num_layers=1)
@@ -57,8 +57,8 @@ def test_both_directions(layer):
     assert_close(layer(params, x, state), wanted)
 
 
-@two_layers
-def test_two_layers(layer):
+@typical_layers
+def test_typical_layers(layer):
     """Two layers are one on the other."""
     one = outputs(layer.replace(num_layers=1))
     params, x, state = draw(layer)
@@ -72,7 +72,7 @@ def test_two_layers(layer):
     assert_close(outputs(layer)((params, x, state), jnp.array(LENGTHS)), wanted)
 
 
-@two_layers
+@typical_layers
 def test_split_in_time(layer):
     """The state carries all that later steps need, also of sequences that end before the cut."""
     layer = layer.replace(bidirectional=False)
@@ -161,7 +161,7 @@ def test_state_is_zero_by_default(layer):
 
 
 @pytest.mark.parametrize("return_all_states", [False, True])
-@two_layers
+@typical_layers
 def test_layouts(layer, return_all_states):
     """`batch_first` moves the axes of `x` and `y`, not of states; without a batch it is ignored."""
     layer = layer.replace(num_layers=1)
@@ -176,7 +176,7 @@ def test_layouts(layer, return_all_states):
     assert_close(found, (y[:, 0], jax.tree.map(lambda a: a[..., 0, :], final)))
 
 
-@two_layers
+@typical_layers
 def test_all_states(layer):
     """The last entry is the final state (in the second direction the first); beyond its end a
     sequence's state stands still; every `h` is what that layer puts out.
@@ -199,7 +199,7 @@ def test_all_states(layer):
     assert_close(masked(0), below)
 
 
-@two_layers
+@typical_layers
 def test_all_states_are_those_of_prefixes(layer):
     layer = layer.replace(bidirectional=False)
     params, x, state = draw(layer)

@@ -19,7 +19,7 @@ from helpers import (
     gradients,
     outputs,
     score,
-    two_layers,
+    typical_layers,
 )
 
 
@@ -59,7 +59,7 @@ def test_padding_is_zero(layer):
         assert np.all(np.any(array, axis=-1) | beyond(LENGTHS))  # nothing else is
 
 
-@two_layers
+@typical_layers
 def test_amount(layer):
     """Three more steps of padding change nothing."""
     params, x, state = fill(draw(layer), np.nan)
@@ -77,7 +77,7 @@ def test_amount(layer):
     assert_close((by_params, by_x[:TIME], by_state), gradients(layer)((params, x, state), lengths))
 
 
-@two_layers
+@typical_layers
 def test_two_batch_axes(layer):
     """Lengths of two axes, one of them under vmap, are as good as one after the other."""
     lengths = [LENGTHS, LENGTHS[::-1], (0,) * BATCH]

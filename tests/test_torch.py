@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, draw, every_layer_of_torch, score, two_layers
+from helpers import assert_close, draw, every_layer_of_torch, score, typical_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,7 +58,7 @@ def test_random_layers(case):
 
 
 @pytest.mark.parametrize(("time", "batch"), [(1, 3), (2, 0), (1, None)])
-@two_layers
+@typical_layers
 def test_smallest(layer, time, batch):
     """One step, and a batch of nothing, in both directions."""
     structure = layer.structure._replace(num_layers=1)

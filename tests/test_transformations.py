@@ -16,7 +16,7 @@ from helpers import (
     gradients,
     outputs,
     score,
-    two_layers,
+    typical_layers,
 )
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType
@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 from jaxrnn._implementations import run
 
 
-@two_layers
+@typical_layers
 def test_jit(layer):
     leaves = draw(layer)
     assert_close(outputs(layer)(leaves, jnp.array(LENGTHS)), layer(*leaves, lengths=LENGTHS))
@@ -50,7 +50,7 @@ def test_derivatives_are_differences(layer):
     assert_close(along, score(forward))
 
 
-@two_layers
+@typical_layers
 def test_jacobians(layer):
     layer = layer.replace(num_layers=1)
     leaves, f = draw(layer, time=3, batch=2), lambda leaves: layer(*leaves)
@@ -80,7 +80,7 @@ def test_vmap_is_batch(layer):
 
 
 @pytest.mark.parametrize("which", range(4), ids=["params", "x", "state", "lengths"])
-@two_layers
+@typical_layers
 def test_vmap_over_one_argument(layer, which):
     """It equals a loop; over parameters it is an ensemble."""
     f = lambda *args: outputs(layer)(args[:3], args[3])
@@ -93,7 +93,7 @@ def test_vmap_over_one_argument(layer, which):
     assert_close(mapped, jax.tree.map(lambda *a: jnp.stack(a), *[f(*one) for one in each]))
 
 
-@two_layers
+@typical_layers
 def test_scan_around(layer):
     """Chunks of a sequence, the state carried between them, are the sequence."""
     layer = layer.replace(bidirectional=False)
@@ -104,7 +104,7 @@ def test_scan_around(layer):
     assert_close((y.reshape(*x.shape[:2], -1), final), layer(params, x, state))
 
 
-@two_layers
+@typical_layers
 def test_checkpoint(layer):
     leaves, lengths = draw(layer), jnp.array(LENGTHS)
     f = jax.checkpoint(lambda leaves: score(layer(*leaves, lengths=lengths)))
@@ -113,7 +113,7 @@ def test_checkpoint(layer):
     assert_close(gradient, gradients(layer)(leaves, lengths))
 
 
-@two_layers
+@typical_layers
 def test_shard_map(layer):
     """Over the batch, from the zero state; no loop sums weights' gradients over the devices."""
     params, x, _ = draw(layer)
@@ -134,7 +134,7 @@ def test_shard_map(layer):
     assert sums(equations(jaxpr)) > 0 == sums(inside)
 
 
-@two_layers
+@typical_layers
 def test_numpy_arrays(layer):
     leaves = draw(layer)
     params, x, state = jax.tree.map(np.asarray, leaves)
@@ -145,13 +145,13 @@ def test_numpy_arrays(layer):
 
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("layers", [1, 3])
-@two_layers
+@typical_layers
 def test_program_does_not_grow_with_time(layer, layers, directions):
     layer = layer.replace(num_layers=layers, bidirectional=directions == 2)
     f = lambda leaves: layer(*leaves, lengths=jnp.array(LENGTHS))
-    # Backwards, "fused", which cannot run a projection, loops over chunks of the loop over time.
-    backwards = 1 if layer.structure.proj_size else 2
-    for program, scans in (f, 1), (jax.grad(lambda leaves: score(f(leaves))), 1 + backwards):
+    # Backwards, "fused" has a loop over chunks around the loop over time.
+    scanned = layer.implementation == "scan" or layer.structure.proj_size
+    for program, scans in (f, 1), (jax.grad(lambda leaves: score(f(leaves))), 2 if scanned else 3):
         jaxprs = [jax.make_jaxpr(program)(draw(layer, time=time)) for time in (7, 200)]
         # A scan may be unrolled, but not further for a longer sequence.
         short, long = (
@@ -183,7 +183,7 @@ def test_dtype_is_kept(layer, cell, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@two_layers
+@typical_layers
 def test_dtypes_agree(layer, dtype):
     """Gradients in float32 and bfloat16 are those of float64, rounded."""
     leaves, lengths = draw(layer, dtype=dtype), jnp.array(LENGTHS)
@@ -201,7 +201,7 @@ def equations(jaxpr: Any) -> Iterator[Any]:
                 yield from equations(inner)
 
 
-@two_layers
+@typical_layers
 def test_outside_of_jit_nothing_is_compiled_twice(layer):
     leaves = draw(layer)
     call = lambda: jax.block_until_ready(layer(*leaves, lengths=LENGTHS))
