@@ -18,7 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from . import bench, bench_report, peers, report
 from .bench_worker import Settings
-from .cases import table
+from .cases import Case, table
 from .check import check
 from .mistakes import MISTAKES
 from .rows import DOCUMENTS
@@ -138,22 +138,29 @@ def _training(console: Console, arguments: Sequence[str]) -> int:
     return _compare(console, parser, arguments, "training", TRAININGS, report.show_training)
 
 
-def _bench(console: Console, arguments: Sequence[str]) -> int:
+def _bench_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m parity bench",
         description="Times jaxrnn, torch and those JAX peers that are installed, in turn and each "
         "in a process of its own, on the same networks. By default on a cross-section of the grid, "
-        "under 6 minutes on 2 idle cores. Exit status 1 if any of them fails.",
+        "under 6 minutes on 2 idle cores; on all of it 9. torch.compile, and on a GPU only "
+        "jax.experimental.rnn, must be asked for. Exit status 1 if any of them fails.",
         epilog="A shape is B,T,I,H; with ,bi2 two layers in both directions, with ,ragged lengths "
         f"drawn from 1 to T. The grid: {' '.join(bench.GRID)}",
     )
     others = [name for name in peers.DISTRIBUTIONS if name != "jaxrnn"]
-    parser.add_argument("--cell", choices=bench.CELLS, action="append", help="only this one")
-    parser.add_argument("--mode", choices=bench.MODES, action="append", help="only this one")
-    parser.add_argument("--shape", metavar="B,T,I,H", action="append", help="only this one")
+    parser.add_argument(
+        "--cell", choices=bench.CELLS, action="append", help="only this; again for more"
+    )
+    parser.add_argument(
+        "--mode", choices=bench.MODES, action="append", help="only this; again for more"
+    )
+    parser.add_argument(
+        "--shape", metavar="B,T,I,H", action="append", help="only this; again for more"
+    )
     parser.add_argument("--full", action="store_true", help="the whole grid for every cell")
-    parser.add_argument("--peer", choices=others, action="append", help="only this one")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="of each")
+    parser.add_argument("--peer", choices=others, action="append", help="only this; again for more")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="for each")
     parser.add_argument(
         "--small-loops",
         type=int,
@@ -165,8 +172,13 @@ def _bench(console: Console, arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
     parser.add_argument("--compare", type=pathlib.Path, metavar="OLD.json", help="what has changed")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE.png", help="draw the ratios")
-    options = parser.parse_args(arguments)
+    return parser
 
+
+def _bench_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Case], Any]:
+    """The options, the networks that they ask for, and the earlier run to compare with."""
+    parser = _bench_parser()
+    options = parser.parse_args(arguments)
     default = bench.GRID if options.full else None
     try:
         cases = [
@@ -181,13 +193,19 @@ def _bench(console: Console, arguments: Sequence[str]) -> int:
         parser.error(f"--threads {options.threads}: there are {os.cpu_count()} cores")
     if options.small_loops is not None and options.small_loops < 0:
         parser.error(f"--small-loops {options.small_loops}: must be at least 0")
-    if options.plot and not options.plot.parent.is_dir():
-        parser.error(f"--plot {options.plot}: there is no such folder")
+    if options.full and options.shape:
+        parser.error("--full is the whole grid: not with --shape")
+    if options.plot and (options.plot.suffix != ".png" or not options.plot.parent.is_dir()):
+        parser.error(f"--plot {options.plot}: must be a .png in a folder that there is")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib, which comes with the extra `bench`")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others need the GPU's memory
     _check_options(parser, options)
+    return options, cases, before
 
+
+def _bench(console: Console, arguments: Sequence[str]) -> int:
+    options, cases, before = _bench_options(arguments)
     asked = options.peer or bench.usual(options.device)
     names = bench.installed(["jaxrnn", *asked])
     if missing := [name for name in asked if name not in names]:
@@ -210,9 +228,12 @@ def _bench(console: Console, arguments: Sequence[str]) -> int:
             truth = bench.truth(pools, case)
             for mode in modes:
                 progress.update(task, description=f"{case.structure.kind} {case.group} {mode}")
-                peak = machine["gflops"]
-                rows += bench.measure(pools, names, case, mode, truth, peak, between)
+                rows += bench.measure(pools, names, case, mode, truth, between)
+            if options.json:  # lest a run that is interrupted leave nothing
+                bench_report.write(options.json, machine, rows)
         machine["at_end"] = bench.calibrate(pools)
+    peak = max(machine["gflops"], machine["at_end"]["gflops"])
+    rows = [row._replace(of_peak=row.gflops and row.gflops / peak) for row in rows]
     bench_report.show(console, rows)
     if before:
         bench_report.show_changes(console, before, machine, rows)
@@ -276,6 +297,8 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
         parser.error(f"--device {options.device}: JAX has no such device here ({error})")
     if options.json and not options.json.parent.is_dir():
         parser.error(f"--json {options.json}: there is no such folder")
+    if options.json and options.json.is_dir():
+        parser.error(f"--json {options.json}: is a folder")
 
 
 def _progress(console: Console, results: Iterable[Any], total: int) -> list[Any]:

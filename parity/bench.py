@@ -75,7 +75,7 @@ class Row(NamedTuple):
     us_per_step: float | None = None
     sequences_per_s: float | None = None
     gflops: float | None = None
-    of_peak: float | None = None
+    of_peak: float | None = None  # the best of both calibrations
     temp_bytes: int | None = None
     error: float | None = None
     ratio: float | None = None  # its median by jaxrnn's
@@ -189,7 +189,6 @@ def measure(
     case: Case,
     mode: str,
     truth: Arrays,
-    peak: float,
     between: Callable[[], None],
 ) -> list[Row]:
     """One network in all implementations; `between` is called after each step, untimed."""
@@ -219,13 +218,11 @@ def measure(
     ours = spread(times["jaxrnn"])[1] if "jaxrnn" in times else None
     count = flops(case, training)
     for name in times:
-        rows[name] = _timed(rows[name], case, count, times[name], peak, ours)
+        rows[name] = _timed(rows[name], case, count, times[name], ours)
     return list(rows.values())
 
 
-def _timed(
-    row: Row, case: Case, count: int, times: list[float], peak: float, ours: float | None
-) -> Row:
+def _timed(row: Row, case: Case, count: int, times: list[float], ours: float | None) -> Row:
     """With everything that follows from its times."""
     p10, median, p90 = spread(times)
     return row._replace(
@@ -236,7 +233,6 @@ def _timed(
         us_per_step=median / case.time * 1e6,
         sequences_per_s=(case.batch or 1) / median,
         gflops=count / median / 1e9,
-        of_peak=count / median / 1e9 / peak,
         ratio=None if ours is None else median / ours,
     )
 

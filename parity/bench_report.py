@@ -68,7 +68,8 @@ def warnings(machine: Machine) -> list[str]:
     for name, unit in (("gflops", "GFLOP/s"), ("gb_per_s", "GB/s")):
         before, after = machine[name], machine["at_end"][name]
         if abs(math.log(after / before)) > math.log1p(DRIFT):
-            found.append(f"the machine went from {before:.0f} {unit} to {after:.0f}")
+            what = "a product" if name == "gflops" else "a copy"
+            found.append(f"{what} went from {before:.0f} to {after:.0f} {unit}: repeat this idle")
     return found
 
 
@@ -131,7 +132,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         where = f"{row.cell} {row.shape}"
         if row.why:
-            notes.setdefault(f"jaxrnn ran {row.picked}: {row.why}", []).append(where)
+            notes.setdefault(f"jaxrnn picked {row.picked}: {row.why}", []).append(where)
         if row.remark:
             star = "* " if row.median else ""
             notes.setdefault(f"{star}{row.implementation}: {row.remark}", []).append(where)
@@ -177,8 +178,10 @@ def read(path: pathlib.Path) -> tuple[Machine, list[Row]]:
     """
     try:
         plain = json.loads(path.read_text())
+        if not {"date", "device", "threads", "gflops"} <= plain["machine"].keys():
+            raise ValueError("no machine in it")
         return plain["machine"], [Row(**row) for row in plain["rows"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} was not written by --json of this command: {error}") from None
 
 
@@ -199,6 +202,7 @@ def show_changes(
     earlier = {key(row): row for row in before[1]}
     if not any(key(row) in earlier for row in rows):
         console.print(f"nothing of this was measured on {before[0]['date']}")
+        return
     table = _table(f"since {before[0]['date']}", "", "ms", "now", "× faster", "")
     for row in (row for row in rows if key(row) in earlier):
         old = earlier[key(row)]
@@ -222,6 +226,7 @@ def show_changes(
 def plot(path: pathlib.Path, rows: Sequence[Row]) -> None:
     """The ratios over the grid."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     modes = list(dict.fromkeys(row.mode for row in rows))
     networks = list(dict.fromkeys(f"{row.cell} {row.shape}" for row in rows))
@@ -234,7 +239,10 @@ def plot(path: pathlib.Path, rows: Sequence[Row]) -> None:
             places = [networks.index(f"{row.cell} {row.shape}") for row in found]
             axes.plot(places, [row.ratio for row in found], "o", label=name, markersize=4)
         axes.axhline(1, color="black", linewidth=0.8)
-        axes.set(yscale="log", title=mode, ylabel="jaxrnn × faster")
+        axes.set(yscale="log", title=mode, ylabel="its time by jaxrnn's")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
         axes.set_xticks(range(len(networks)), networks, rotation=45, ha="right")
         axes.legend(ncols=2, fontsize=7)
+    panels[-1].set_xlabel("cell B,T,I,H")
     figure.savefig(path, dpi=150)

@@ -49,7 +49,7 @@ def start(settings: Settings) -> None:
     global _settings
     _settings = settings
     os.environ |= {"KERAS_BACKEND": "jax", "PJRT_NPROC": str(settings.threads)}
-    os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_FLAGS": xla_flags(settings)}
+    os.environ["XLA_FLAGS"] = xla_flags(settings)
     jax.config.update("jax_enable_compilation_cache", False)
     if settings.device == "cpu":
         jax.config.update("jax_platforms", "cpu")
