@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float
 
 from ._cells import Step, gru_step, hidden, lstm_step, relu_step, tanh_step, wide, widen
 from ._params import LSTMState
+from ._scan import chosen, masked
 
 
 # Of a product over many time steps, rows: more give it no speed, and cost memory.
@@ -189,8 +190,8 @@ def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, valid = inputs
-        seen = _masked(valid, state)
-        x = _masked(valid, how.turned(x))
+        seen = masked(valid, state)
+        x = masked(valid, how.turned(x))
         h = _dropped(mask, hidden(seen)).astype(x.dtype)
         if how.merged:
             gates = product(weights[0], jnp.concatenate([x, h], axis)) + (b_x + b_h)
@@ -198,7 +199,7 @@ def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -
             gates = cell.start(axis, product(weights[0], x) + b_x)
             gates = cell.enter(axis, gates, product(weights[1], h) + b_h)
         new, kept = cell.step(axis, gates, seen)
-        state = _chosen(valid, new, state)
+        state = chosen(valid, new, state)
         return state, (_shown(how, state, x.dtype), kept)
 
     final, (every, kept) = jax.lax.scan(body, state, (x, valid), reverse=how.reverse)
@@ -222,18 +223,18 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         d_gates, kept, h, valid = inputs
-        seen = _masked(valid, d_state)
+        seen = masked(valid, d_state)
         d_h = _dropped(how.turned(mask), hidden(seen)).astype(x.dtype)
         d_gates = cell.enter(axis, d_gates, product(d_h))
         new = cell.tangent(axis, kept, widen(how.turned(h)), d_gates, seen)
-        d_state = _chosen(valid, new, d_state)
+        d_state = chosen(valid, new, d_state)
         return d_state, _shown(how, d_state, x.dtype)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         x, d_x, h, kept, valid, border = inputs
         h = jnp.concatenate((h[1:], border) if how.reverse else (border, h[:-1]))
-        x, d_x, h = _masked(how.turned(valid), (x, d_x, h))
+        x, d_x, h = masked(how.turned(valid), (x, d_x, h))
         d_gates = cell.start(axis, entering("ih", x, w, d_x))
         d_gates = cell.enter(axis, d_gates, entering("hh", _dropped(mask, h), u, None))
         return jax.lax.scan(body, d_state, (d_gates, kept, h, valid), reverse=how.reverse)
@@ -299,16 +300,6 @@ def _present(tangents: Any) -> Any:
 
 def _dropped(mask: Array | None, h: Array) -> Array:
     return h if mask is None else h * mask.astype(h.dtype)
-
-
-def _masked(valid: Array | None, state: Any) -> Any:
-    return _chosen(valid, state, jax.tree.map(jnp.zeros_like, state))
-
-
-def _chosen(valid: Array | None, new: Any, old: Any) -> Any:
-    if valid is None:
-        return new
-    return jax.tree.map(lambda a, b: jnp.where(valid, a, b), new, old)
 
 
 def _shown(how: How, state: Any, dtype: Any) -> Any:

@@ -78,14 +78,11 @@ def run(
     """
     way = IMPLEMENTATIONS[choose(implementation, step, params, x)]
     params, x, state, valid = _alike(params, x, state, valid)
-    run = functools.partial(
-        *(way.run, step, params),
-        reverse=reverse,
-        return_all_states=return_all_states,
-    )
+    options = {"reverse": reverse, "return_all_states": return_all_states}
+    over = functools.partial(way.run, step, params, **options)
     if checkpoint_every is None:
-        return run(x, state, valid)
-    return _by_chunks(run, min(checkpoint_every, len(x)), reverse, state, (x, valid))
+        return over(x, state, valid)
+    return _by_chunks(over, min(checkpoint_every, len(x)), reverse, state, (x, valid))
 
 
 def _alike(*trees: Any) -> Any:
@@ -101,9 +98,9 @@ def _alike(*trees: Any) -> Any:
 
 
 def _by_chunks(
-    run: Run, size: int, reverse: bool, state: Any, inputs: tuple[Array, Array | None]
+    over: Run, size: int, reverse: bool, state: Any, inputs: tuple[Array, Array | None]
 ) -> tuple[Any, Any]:
-    """`run` over chunks of `size` steps: its gradient keeps the state before each, and no more.
+    """Chunks of `size` steps: the gradient keeps the state before each, and no more.
 
     Whatever else a chunk's gradient needs is computed again from there. The steps that make no
     whole chunk come last and are run as they are, because keeping them costs less than a chunk.
@@ -114,7 +111,7 @@ def _by_chunks(
     def part(state: Any, start: Any, size: int) -> tuple[Any, Any]:
         cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size)
         x, valid = jax.tree.map(cut, inputs)
-        every, state = run(x, state, valid)
+        every, state = over(x, state, valid)
         return state, every
 
     # XLA merges nothing across the border of a loop, so that it need not be kept from doing so.

@@ -31,14 +31,21 @@ def scan(
 
     def body(state: Any, inputs: tuple[Array, Array | None]) -> tuple[Any, Any]:
         x, valid = inputs
-        if valid is None:
-            state = step(params, x, state)
-        else:
-            choose = lambda a, b: jnp.where(valid, a, b)
-            seen = jax.tree.map(lambda a: choose(a, jnp.zeros_like(a)), (x, state))
-            state = jax.tree.map(choose, step(params, *seen), state)
+        state = chosen(valid, step(params, *masked(valid, (x, state))), state)
         kept = state if return_all_states else hidden(state)
         return state, jax.tree.map(lambda a: a.astype(dtype), kept)
 
     state, every = jax.lax.scan(body, jax.tree.map(widen, state), (x, valid), reverse=reverse)
     return every, jax.tree.map(lambda a: a.astype(dtype), state)
+
+
+def masked(valid: Array | None, tree: Any) -> Any:
+    """Zeros where a step does not count."""
+    return chosen(valid, tree, jax.tree.map(jnp.zeros_like, tree))
+
+
+def chosen(valid: Array | None, new: Any, old: Any) -> Any:
+    """`new` where a step counts, `old` where it does not; without `valid`, all do."""
+    if valid is None:
+        return new
+    return jax.tree.map(lambda a, b: jnp.where(valid, a, b), new, old)

@@ -37,7 +37,7 @@ class Program(NamedTuple):
     call: Callable[[], Any]
     arrays: Callable[[Any], Arrays]
     temp: Callable[[], int | None]
-    costs: dict[str, float]
+    costs: dict[str, Any]
 
 
 _settings = Settings()
@@ -79,13 +79,8 @@ def prepare(name: str, case: Case, training: bool) -> tuple[dict[str, Any], Arra
     result = _program.call()
     costs = _program.costs | {"first": time.perf_counter() - begin}
     if name == "jaxrnn":
-        costs |= dict(
-            zip(
-                ("picked", "why"),
-                peers.picked(case.structure, case.time, case.batch or 1),
-                strict=True,
-            )
-        )
+        picked, why = peers.picked(case.structure, case.time, case.batch or 1)
+        costs |= {"picked": picked, "why": why}
     return costs | {"temp_bytes": _program.temp()}, _program.arrays(result)
 
 
