@@ -1,9 +1,10 @@
-"""The command: `python -m parity`, and its `check FILE`, `documents`, `training` and `bench`."""
+"""The command: `python -m parity`, and `check`, `diagnose`, `documents`, `training`, `bench`."""
 
 import argparse
 import fnmatch
 import importlib.util
 import io
+import json
 import os
 import pathlib
 import sys
@@ -20,9 +21,12 @@ from . import bench, bench_report, peers, report
 from .bench_worker import Settings
 from .cases import Case, table
 from .check import check
+from .diagnose import diagnose
 from .mistakes import MISTAKES
+from .problem import read_npz
 from .rows import DOCUMENTS
 from .run import jobs, run_all, run_systems, system_jobs
+from .script import write_script
 from .tensors import DTYPES
 from .trajectories import TRAININGS
 from .verify import Result
@@ -36,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True)
     commands = {
         "check": _check,
+        "diagnose": _diagnose,
         "documents": _documents,
         "training": _training,
         "bench": _bench,
@@ -49,8 +54,8 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "python -m parity",
         description="Holds jaxrnn against torch.nn over the whole option surface. Exit status 1 on "
-        "any disagreement. See also: python -m parity check --help, … documents --help, … training "
-        "--help, … bench --help",
+        "any disagreement. See also: python -m parity check --help, … diagnose --help, … documents "
+        "--help, … training --help, … bench --help",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
@@ -114,6 +119,50 @@ def _check(console: Console, arguments: Sequence[str]) -> int:
         kind = found.pop("kind")
         console.print(f"{case.group}: {kind}, " + ", ".join(f"{k}={v}" for k, v in found.items()))
     return _report(console, results, start, options)
+
+
+def _diagnose(console: Console, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m parity diagnose",
+        description="Says what is wrong with a recurrent layer whose results are not torch's. Exit "
+        "status 1 if they are not.",
+        epilog="FILE.npz holds torch's weights as w/weight_ih_l0 and so on; x; h0, c0, lengths and "
+        "masks where the layer was given them; and what it returned, any of y, hn, cn.",
+    )
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE.npz")
+    kinds = [kind + end for end in ("", "_cell") for kind in ("rnn", "lstm", "gru")]
+    parser.add_argument("--kind", choices=kinds, help="default: read off the weights")
+    parser.add_argument("--nonlinearity", choices=("tanh", "relu"), default="tanh", help="torch's")
+    parser.add_argument(
+        "--batch-first",
+        action=argparse.BooleanOptionalAction,
+        help="of x and y; default: read off the shapes where they tell, else no",
+    )
+    parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="torch's rate")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    parser.add_argument(
+        "--script", type=pathlib.Path, metavar="FILE.py", help="write torch's side of it there"
+    )
+    options = parser.parse_args(arguments)
+    _check_file(parser, "--json", options.json)
+    _check_file(parser, "--script", options.script)
+    try:
+        weights, inputs, outputs = read_npz(options.file)
+        with console.status("diagnosing"):
+            found = diagnose(
+                *(options.kind, weights, inputs, outputs),
+                nonlinearity=options.nonlinearity,
+                batch_first=options.batch_first,
+                dropout=options.dropout,
+            )
+    except (OSError, TypeError, ValueError) as error:
+        parser.error(str(error))
+    console.print(str(found), markup=False, highlight=False)
+    if options.json:
+        options.json.write_text(json.dumps(found.to_json(), indent=1))
+    if options.script:
+        write_script(found.problem, options.script)
+    return int(not found.passed)
 
 
 def _documents(console: Console, arguments: Sequence[str]) -> int:
@@ -295,10 +344,14 @@ def _check_options(parser: argparse.ArgumentParser, options: argparse.Namespace)
         jax.devices(options.device)
     except RuntimeError as error:
         parser.error(f"--device {options.device}: JAX has no such device here ({error})")
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json {options.json}: there is no such folder")
-    if options.json and options.json.is_dir():
-        parser.error(f"--json {options.json}: is a folder")
+    _check_file(parser, "--json", options.json)
+
+
+def _check_file(parser: argparse.ArgumentParser, option: str, path: pathlib.Path | None) -> None:
+    if path and not path.parent.is_dir():
+        parser.error(f"{option} {path}: there is no such folder")
+    if path and path.is_dir():
+        parser.error(f"{option} {path}: is a folder")
 
 
 def _progress(console: Console, results: Iterable[Any], total: int) -> list[Any]:

@@ -53,16 +53,22 @@ class Block(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The block that used most of its allowance, and everything that is wrong, in order.
+    """Every block that was judged, and everything that is wrong, in order.
 
     `unjudged` names what could not be compared: tensors that are not finite in torch either, or of
     which torch itself has no digits left because an ulp in the inputs takes them all away. A case
     with any has not passed in full.
     """
 
-    worst: Block
+    blocks: list[Block]
     wrong: list[str]
     unjudged: list[str]
+
+    @property
+    def worst(self) -> Block:
+        """The block that used most of its allowance."""
+        nothing = Block("nothing", "", 0.0, 0.0, np.inf, (), None)
+        return max(self.blocks, key=lambda block: block.used, default=nothing)
 
 
 def compare(
@@ -113,9 +119,7 @@ def compare(
         if bad := [block for block in blocks if block.used > 1]:
             # Rather the first block than the whole tensor, which comes before them.
             wrong.append(str(next((block for block in bad if block.label), bad[0])))
-    nothing = Block("nothing", "", 0.0, 0.0, np.inf, (), None)
-    worst = max(judged, key=lambda block: block.used, default=nothing)
-    return Verdict(worst, wrong, unjudged)
+    return Verdict(judged, wrong, unjudged)
 
 
 def _exact(

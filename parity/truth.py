@@ -33,8 +33,8 @@ def run(case: Case, data: Data) -> Arrays:
         {name: a.astype(np.longdouble) for name, a in arrays.items()}
         for arrays in (data.leaves, data.cotangents, data.tangents)
     )
-    scalar = lambda leaves: _dot(cotangents, _outputs(case, leaves, data.masks))
-    along = lambda leaves: _dot(tangents, grad(scalar)(leaves))
+    scalar = lambda leaves: dot(cotangents, _outputs(case, leaves, data.masks))
+    along = lambda leaves: dot(tangents, grad(scalar)(leaves))
     result = dict(_outputs(case, leaves, data.masks))
     with warnings.catch_warnings():
         # Where there is no sequence, or none longer than 0, nothing depends on the weights.
@@ -51,8 +51,8 @@ def states(case: Case, data: Data) -> list[np.ndarray]:
     Beyond a sequence's length stands NaN.
     """
     leaves = {name: a.astype(np.longdouble) for name, a in data.leaves.items()}
-    x, initial = _time_major(case, leaves)
-    masks = _time_major_masks(case, data.masks)
+    x, initial = time_major(case, leaves)
+    masks = time_major_masks(case, data.masks)
     traces = [np.full((case.time, *a.shape), np.nan, np.longdouble) for a in initial]
     whole = [(slice(None), case.time)]
     rows = [(slice(row, row + 1), length) for row, length in enumerate(case.lengths or ())]
@@ -73,7 +73,7 @@ def saturation(case: Case, data: Data) -> float:
         return 0.0
     s, largest = case.structure, 0.0
     leaves = {name: a.astype(np.longdouble) for name, a in data.leaves.items()}
-    x, initial = _time_major(case, leaves)
+    x, initial = time_major(case, leaves)
     h = states(case, data)[0]
     for i, suffix in enumerate(s.suffixes):
         first = i - i % s.num_directions
@@ -89,13 +89,13 @@ def saturation(case: Case, data: Data) -> float:
     return largest
 
 
-def _dot(a: Leaves, b: Leaves) -> Any:
+def dot(a: Leaves, b: Leaves) -> Any:
     return sum(anp.sum(a[name] * b[name]) for name in a)
 
 
 def _outputs(case: Case, leaves: Leaves, masks: np.ndarray | None) -> Leaves:
-    x, initial = _time_major(case, leaves)
-    masks = _time_major_masks(case, masks)
+    x, initial = time_major(case, leaves)
+    masks = time_major_masks(case, masks)
     if case.lengths is None:
         y, final, _ = _layers(case, leaves, x, initial, masks)
     else:
@@ -112,22 +112,14 @@ def _outputs(case: Case, leaves: Leaves, masks: np.ndarray | None) -> Leaves:
             runs.append((anp.concatenate([y, padding], 0), state))
         y = anp.concatenate([y for y, _ in runs], 1)
         final = [anp.concatenate(parts, 1) for parts in zip(*(s for _, s in runs), strict=True)]
-    names = ["h_n", "c_n"]
-    if case.cell:
-        final = [a[0, 0] if case.batch is None else a[0] for a in final]
-        return dict(zip(names, final, strict=False))
-    if case.batch is None:
-        y, final = y[:, 0], [a[:, 0] for a in final]
-    elif case.batch_first:
-        y = anp.swapaxes(y, 0, 1)
-    return {"y": y, **dict(zip(names, final, strict=False))}
+    return named(case, y, final)
 
 
 def _width(case: Case) -> int:
     return case.structure.num_directions * case.structure.output_size
 
 
-def _time_major(case: Case, leaves: Leaves) -> tuple[Any, list[Any]]:
+def time_major(case: Case, leaves: Leaves) -> tuple[Any, list[Any]]:
     """`x` as (T, B, I), the initial state as arrays (layers · directions, B, size)."""
     x, s = leaves["x"], case.structure
     given = [leaves[name] for name in ("h_0", "c_0") if name in leaves]
@@ -139,13 +131,26 @@ def _time_major(case: Case, leaves: Leaves) -> tuple[Any, list[Any]]:
         x, given = anp.expand_dims(x, 1), [anp.expand_dims(a, 1) for a in given]
     sizes = [s.output_size, s.hidden_size][: 2 if s.kind.startswith("lstm") else 1]
     shape = (len(s.suffixes), x.shape[1])
-    return x, given or [np.zeros((*shape, size), np.longdouble) for size in sizes]
+    return x, given or [np.zeros((*shape, size), x.dtype) for size in sizes]
 
 
-def _time_major_masks(case: Case, masks: np.ndarray | None) -> np.ndarray | None:
+def time_major_masks(case: Case, masks: np.ndarray | None) -> np.ndarray | None:
     if masks is None or case.batch is None:
         return masks if masks is None else masks[:, :, None]
     return np.swapaxes(masks, 1, 2) if case.batch_first else masks
+
+
+def named(case: Case, y: Any, final: Sequence[Any]) -> Leaves:
+    """Outputs by name and in the case's layout, of `y` as (T, B, D · P) and of the final states."""
+    names = ["h_n", "c_n"]
+    if case.cell:
+        final = [a[0, 0] if case.batch is None else a[0] for a in final]
+        return dict(zip(names, final, strict=False))
+    if case.batch is None:
+        y, final = y[:, 0], [a[:, 0] for a in final]
+    elif case.batch_first:
+        y = anp.swapaxes(y, 0, 1)
+    return {"y": y, **dict(zip(names, final, strict=False))}
 
 
 def _layers(
@@ -180,14 +185,14 @@ def _step(case: Case, leaves: Leaves, suffix: str, x: Any, state: list[Any]) -> 
     size = case.structure.hidden_size
     gate = lambda a, k: a[:, k * size : (k + 1) * size]
     if case.structure.gates == 1:
-        return [_tanh(a + b) if case.nonlinearity == "tanh" else (a + b) * (a + b > 0)]
+        return [tanh(a + b) if case.nonlinearity == "tanh" else (a + b) * (a + b > 0)]
     if case.structure.gates == 3:
-        r, z = (_sigmoid(gate(a, k) + gate(b, k)) for k in (0, 1))
-        n = _tanh(gate(a, 2) + r * gate(b, 2))
+        r, z = (sigmoid(gate(a, k) + gate(b, k)) for k in (0, 1))
+        n = tanh(gate(a, 2) + r * gate(b, 2))
         return [(1 - z) * n + z * state[0]]
     i, f, g, o = (gate(a + b, k) for k in range(4))
-    c = _sigmoid(f) * state[1] + _sigmoid(i) * _tanh(g)
-    h = _sigmoid(o) * _tanh(c)
+    c = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
+    h = sigmoid(o) * tanh(c)
     if case.structure.proj_size:
         h = anp.dot(h, leaves[f"weight_hr{suffix}"].T)
     return [h, c]
@@ -201,10 +206,10 @@ def _bell(a: Any) -> Any:
 
 @primitive
 @np.errstate(over="ignore")  # 1 / (1 + inf) is 0
-def _sigmoid(a: Any) -> Any:
+def sigmoid(a: Any) -> Any:
     return 1 / (1 + np.exp(-a))
 
 
-_tanh = primitive(np.tanh)
-defvjp(_sigmoid, lambda y, a: lambda g: g * _bell(a))
-defvjp(_tanh, lambda y, a: lambda g: g * 4 * _bell(2 * a))
+tanh = primitive(np.tanh)
+defvjp(sigmoid, lambda y, a: lambda g: g * _bell(a))
+defvjp(tanh, lambda y, a: lambda g: g * 4 * _bell(2 * a))

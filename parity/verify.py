@@ -79,10 +79,11 @@ def verify(
         if verdict.wrong and truth.saturation(case, data) > SATURATED:
             slack = tanh_factor(dtype, device)
             verdict = judge(slack)
-        worst, wrong, unjudged = verdict
+        wrong = verdict.wrong
         if wrong and apply is None and not case.cell:
             wrong = [*wrong, first_wrong_state(case, data, eps)]
-    return Result(case, dtype, None, worst, wrong, unjudged, slack, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Result(case, dtype, None, verdict.worst, wrong, verdict.unjudged, slack, seconds)
 
 
 def torch_device(device: str) -> str:

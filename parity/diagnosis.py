@@ -1,0 +1,161 @@
+"""What `diagnose` found out, for people and for programs."""
+
+from typing import Any, NamedTuple
+
+from . import report
+from .compare import Block, Verdict
+from .conventions import Convention
+from .problem import OUTPUTS, Problem
+from .script import module
+
+
+class Explanation(NamedTuple):
+    """Conventions that together explain the port's results, and the block nearest to its limit.
+
+    `kind` is "named", or "precision" where nothing else is needed. `gradients` is False where the
+    outputs are explained, but not all of the gradients.
+    """
+
+    kind: str
+    conventions: tuple[Convention, ...]
+    worst: Block
+    gradients: bool = True
+
+    def __str__(self) -> str:
+        return ", and ".join(convention.what for convention in self.conventions)
+
+
+class Diagnosis(NamedTuple):
+    """The report on a port of a recurrent layer.
+
+    Attributes:
+        problem: the layer, the numbers and the port's results.
+        verdict: "agrees", "named" (a convention explains it), "precision" or "unknown".
+        torch: how the port's results stand to torch's, tensor by tensor, by the criterion.
+        where: the first place that is wrong.
+        patterns: what the difference looks like.
+        explanations: those that leave no more than rounding; several are tied.
+        tried: how much was.
+    """
+
+    problem: Problem
+    verdict: str
+    torch: Verdict
+    where: list[str]
+    patterns: list[str]
+    explanations: list[Explanation]
+    tried: str
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "agrees"
+
+    def __str__(self) -> str:
+        parts = {
+            "inputs": self.problem.remarks or ["nothing unusual"],
+            "verdict": [_VERDICTS[self.verdict], *_table(self.torch)],
+            "where": self.where,
+            "looks like": self.patterns,
+            "what": self._what(),
+            "change": list(dict.fromkeys(c.change for c in self._first())),
+        }
+        lines = [_about(self.problem), report.versions_line("cpu", _truth(self.problem))]
+        for name, entries in parts.items():
+            lines += [f"{name if i == 0 else '':<11}{entry}" for i, entry in enumerate(entries)]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _first(self) -> tuple[Convention, ...]:
+        return self.explanations[0].conventions if self.explanations else ()
+
+    def _what(self) -> list[str]:
+        if self.passed:
+            return []
+        if not self.explanations:
+            return [f"none of what is known explains it ({self.tried})"]
+        first, *ties = self.explanations
+        worst = first.worst
+        lines = [f"the port {convention.what}" for convention in first.conventions]
+        if any(convention.slot == "precision" for convention in first.conventions):
+            lines.append("what is left is of the size that such rounding has, and no formula's")
+        else:
+            lines.append(
+                f"with that, what is left is {worst.error:.1e} of {worst.allowed:.1e} allowed, in "
+                f"{worst.tensor} {worst.label}".rstrip()
+            )
+        if not first.gradients:
+            lines.append("this explains the outputs; some gradients are wrong besides")
+        return lines + [f"as well explained: the port {tie}" for tie in ties]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it but the arrays, in what JSON has."""
+        return {
+            "about": _about(self.problem),
+            "versions": report.versions("cpu", _truth(self.problem)),
+            "inputs": self.problem.remarks,
+            "verdict": self.verdict,
+            "wrong": self.torch.wrong,
+            "unjudged": self.torch.unjudged,
+            "tensors": [report.plain_block(block) for block in _nearest(self.torch)],
+            "where": self.where,
+            "patterns": self.patterns,
+            "explanations": [
+                {
+                    "conventions": [convention.what for convention in each.conventions],
+                    "changes": [convention.change for convention in each.conventions],
+                    "left": report.plain_block(each.worst),
+                    "gradients": each.gradients,
+                }
+                for each in self.explanations
+            ],
+            "tried": self.tried,
+        }
+
+
+_VERDICTS = {
+    "agrees": "the port agrees with torch",
+    "named": "the port DISAGREES with torch",
+    "precision": "the port DISAGREES with torch, as far as precision goes",
+    "unknown": "the port DISAGREES with torch",
+}
+
+
+def _about(problem: Problem) -> str:
+    case = problem.case
+    words = [problem.dtype, f"x {list(problem.data.leaves['x'].shape)}"]
+    words += ["batch first"] if case.batch_first else []
+    words += ["initial state"] if case.state else []
+    words += [f"lengths {list(case.lengths)}"] if case.lengths is not None else []
+    compared = [n for n, key in OUTPUTS.items() if key in problem.found]
+    compared += ["gradients"] if problem.port is not None else []
+    words += [f"compared: {', '.join(compared)}"]
+    return f"{module(problem)}: {', '.join(words)}"
+
+
+def _truth(problem: Problem) -> str:
+    return report.TRUTH_OF_LAYERS if problem.dtype == "float64" else "numpy float64"
+
+
+def _nearest(verdict: Verdict) -> list[Block]:
+    """Of each tensor the block that used most of its allowance."""
+    worst: dict[str, Block] = {}
+    for block in verdict.blocks:
+        if block.tensor not in worst or block.used > worst[block.tensor].used:
+            worst[block.tensor] = block
+    return list(worst.values())
+
+
+def _table(verdict: Verdict) -> list[str]:
+    """A line for each tensor that could be compared, and one for each that could not."""
+    rows = [("tensor", "part", "error", "torch's own", "ratio", "allowed", "worst at")]
+    for block in _nearest(verdict):
+        ratio = report.ratio(block.error, block.own)
+        figures = (f"{block.error:.1e}", f"{block.own:.1e}", ratio, f"{block.allowed:.1e}")
+        mark = "  WRONG" if block.used > 1 else ""
+        rows.append((block.tensor, block.label, *figures, f"{list(block.worst)}{mark}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    measured = {block.tensor for block in verdict.blocks}
+    other = [
+        line for line in verdict.wrong if line.replace(":", ",").partition(",")[0] not in measured
+    ]
+    return lines + other + [f"not compared: {name}" for name in verdict.unjudged]

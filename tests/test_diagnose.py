@@ -1,0 +1,460 @@
+"""Known mistakes, written in JAX with random sizes, are each named first; right ports are not."""
+
+import functools
+import json
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import assert_refused
+
+import jaxrnn
+from jaxrnn import Structure
+from jaxrnn._cells import gru_step, lstm_step, rnn_step
+from parity import mistakes as m
+from parity.diagnose import diagnose
+
+
+class Planted(NamedTuple):
+    """A port with a mistake: what has to be said of it, the layer, and how it is called."""
+
+    said: tuple[str, ...]
+    port: Callable[..., Any]
+    kind: str = "lstm"
+    structure: dict[str, Any] = {}  # noqa: RUF012
+    lengths: bool = False
+    state: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0
+    nonlinearity: str = "tanh"
+    dtype: str = "float32"
+    gradients: bool = False
+
+
+class Given(NamedTuple):
+    """Numbers for a port: torch's weights, and what else it is called with."""
+
+    weights: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]
+
+
+def given(planted: Planted, name: str) -> Given:
+    """All sizes at random and different, so that no mistake fits by chance."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    time, batch, inputs, hidden = rng.permutation([3, 4, 5, 6, 7, 8, 9])[:4]
+    s = Structure(planted.kind, int(inputs), int(hidden), **planted.structure)
+    draw = lambda *shape: (0.8 * rng.standard_normal(shape)).astype(planted.dtype)
+    weights = {name: draw(*shape) for name, shape in s.shapes.items()}
+    if planted.kind.endswith("_cell"):
+        leading, cells = (batch,), (batch,)
+    else:
+        leading = (batch, time) if planted.batch_first else (time, batch)
+        cells = (len(s.suffixes), batch)
+    numbers = {"x": draw(*leading, s.input_size)}
+    if planted.state:
+        numbers["h0"] = draw(*cells, s.output_size)
+        if s.gates == 4:
+            numbers["c0"] = draw(*cells, s.hidden_size)
+    if planted.lengths:
+        lengths = rng.integers(1, time, batch)
+        lengths[[0, 2]] = time - 1, 1  # none of them full, and not sorted
+        numbers["lengths"] = lengths
+    if planted.dropout:
+        shape = (s.num_layers - 1, *leading, s.num_directions * s.output_size)
+        numbers["masks"] = rng.random(shape) >= planted.dropout
+    return Given(weights, numbers)
+
+
+def call(planted: Planted, weights: Any, inputs: Any) -> Any:
+    """The port, on `(params, x, state, **options)` as jaxrnn's own functions."""
+    options: dict[str, Any] = {}
+    if not planted.kind.endswith("_cell"):
+        options = {"batch_first": planted.batch_first, "lengths": inputs.get("lengths")}
+    if planted.dropout:
+        options |= {"dropout": planted.dropout, "masks": inputs["masks"]}
+    if planted.kind.startswith("rnn"):
+        options["nonlinearity"] = planted.nonlinearity
+    state = None
+    if "h0" in inputs:
+        state = (inputs["h0"], inputs["c0"]) if "c0" in inputs else inputs["h0"]
+    found = planted.port(weights, inputs["x"], state, **options)
+    y, state = (None, found) if planted.kind.endswith("_cell") else found
+    names = ["hn", "cn"]
+    return ({} if y is None else {"y": y}) | dict(zip(names, jax.tree.leaves(state), strict=False))
+
+
+def diagnosed(planted: Planted, name: str) -> Any:
+    """Of a function where gradients count, of its numbers otherwise."""
+    weights, inputs = given(planted, name)
+    outputs: Any = jax.jit(lambda weights, **inputs: call(planted, weights, inputs))
+    if not planted.gradients:
+        outputs = jax.tree.map(np.asarray, outputs(weights, **inputs))
+    return diagnose(
+        planted.kind if planted.kind.endswith("_cell") else None,
+        weights,
+        inputs,
+        outputs,
+        nonlinearity=planted.nonlinearity,
+        batch_first=planted.batch_first,
+        dropout=planted.dropout,
+    )
+
+
+# Ports.
+
+
+def with_params(change, function=jaxrnn.lstm):
+    return lambda params, x, state, **options: function(change(params), x, state, **options)
+
+
+def with_gates(order, function=jaxrnn.lstm):
+    return with_params(m.reorder(len(order), order), function)
+
+
+def on(part, change):
+    """Weights whose names have `part`, changed."""
+    return lambda params: {n: change(a) if part in n else a for n, a in params.items()}
+
+
+def lstm_with(sigmoid=jax.nn.sigmoid, act=jnp.tanh, squash=jnp.tanh, forget=0.0):
+    def step(params, x, state):
+        gates = x @ params["weight_ih"].T + state.h @ params["weight_hh"].T
+        i, f, g, o = jnp.split(gates + params["bias_ih"] + params["bias_hh"], 4, axis=-1)
+        c = sigmoid(f + forget) * state.c + sigmoid(i) * act(g)
+        return jaxrnn.LSTMState(sigmoid(o) * squash(c), c)
+
+    return m.with_step("lstm", step)
+
+
+def gru_with(mix):
+    """A GRU whose n is `tanh(mix(r, W_in x, b_in, W_hn h, b_hn))`."""
+
+    def step(params, x, h):
+        size = h.shape[-1]
+        a, b = x @ params["weight_ih"].T, h @ params["weight_hh"].T
+        whole = a + b + params["bias_ih"] + params["bias_hh"]
+        r, z = (jax.nn.sigmoid(whole[..., k * size : (k + 1) * size]) for k in (0, 1))
+        n = slice(2 * size, None)
+        new = jnp.tanh(mix(r, a[..., n], params["bias_ih"][n], b[..., n], params["bias_hh"][n]))
+        return (1 - z) * new + z * h
+
+    return m.with_step("gru", step)
+
+
+def rnn_of(function):
+    return m.with_step("rnn", lambda params, x, h: function(m.linear(params, x, h)))
+
+
+def with_states(before=lambda a: a, after=lambda a: a, function=jaxrnn.lstm):
+    def port(params, x, state, **options):
+        y, final = function(params, x, jax.tree.map(before, state), **options)
+        return y, jax.tree.map(after, final)
+
+    return port
+
+
+def with_y(change, function=jaxrnn.lstm):
+    def port(params, x, state, **options):
+        y, final = function(params, x, state, **options)
+        return change(y), final
+
+    return port
+
+
+def layer(params, k, *ways):
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return {f"{n}_l0{way}": params[f"{n}_l{k}{way}"] for n in names for way in ways or ("",)}
+
+
+def from_below(params, x, state, **options):
+    """One variable for the state of all layers."""
+    own, finals = (state[0][:1], state[1][:1]), []
+    for k in (0, 1):
+        x, own = jaxrnn.lstm(layer(params, k), x, own, **options)
+        finals.append(own)
+    return x, jax.tree.map(lambda *a: jnp.concatenate(a), *finals)
+
+
+def first_layer(params, x, state, **options):
+    _, final = jaxrnn.lstm(params, x, state, **options)
+    below = jax.tree.map(lambda a: a[:1], state)
+    return jaxrnn.lstm(layer(params, 0), x, below, **options)[0], final
+
+
+def carried_back(params, x, state, **options):
+    one = lambda k: jax.tree.map(lambda a: a[k : k + 1], state)
+    fore = {name: a for name, a in params.items() if not name.endswith("_reverse")}
+    back = {name: params[name + "_reverse"] for name in fore}
+    y, final = jaxrnn.lstm(fore, x, one(0))
+    z, other = jaxrnn.lstm(back, x[::-1], final)
+    state = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), final, other)
+    return jnp.concatenate([y, z[::-1]], -1), state
+
+
+def lengths_from_the_wrong_end(params, x, state, lengths):
+    y, final = jaxrnn.lstm(params, x[::-1], state, lengths=lengths)
+    return y[::-1], final
+
+
+def last_of_y(params, x, state, **options):
+    y, final = jaxrnn.gru(params, x, state, **options)
+    return y, jnp.stack(jnp.split(y[-1], 2, axis=-1))
+
+
+def before_the_step(params, x, state, **options):
+    y, final = jaxrnn.gru(params, x, state, **options)
+    return jnp.concatenate([state, y[:-1]]), final
+
+
+def sorted_without_states(params, x, state, lengths, **options):
+    order = jnp.argsort(-lengths)
+    back = jnp.argsort(order)
+    y, final = jaxrnn.gru(params, x[:, order], state, lengths=lengths[order])
+    return y[:, back], final[:, back]
+
+
+def confused(params, x, state, **options):
+    y, final = jaxrnn.gru(params, x.swapaxes(0, 1), state)
+    return y.swapaxes(0, 1), final
+
+
+def unscaled(params, x, state, *, masks, dropout, **options):
+    finals = []
+    for k in range(len(masks) + 1):
+        x, final = jaxrnn.lstm(layer(params, k), x, jax.tree.map(lambda a, k=k: a[k : k + 1], state))
+        finals.append(final)
+        x = jnp.where(masks[k], x, 0) if k < len(masks) else x
+    return x, jax.tree.map(lambda *a: jnp.concatenate(a), *finals)
+
+
+def evaluated(params, x, state, *, masks, dropout, **options):
+    return jaxrnn.lstm(params, x, state, **options)
+
+
+def inside(dtype):
+    def port(params, x, state, **options):
+        narrow = lambda tree: jax.tree.map(lambda a: a.astype(dtype), tree)
+        found = jaxrnn.lstm(narrow(params), narrow(x), narrow(state), **options)
+        return jax.tree.map(lambda a: a.astype(x.dtype), found)
+
+    return port
+
+
+def rounded_products(bits):
+    """Operands cut to so many bits behind the point, to the nearest."""
+
+    def step(params, x, state):
+        r = lambda a: jax.lax.reduce_precision(a, exponent_bits=8, mantissa_bits=bits)
+        gates = r(x) @ r(params["weight_ih"]).T + r(state.h) @ r(params["weight_hh"]).T
+        i, f, g, o = jnp.split(gates + params["bias_ih"] + params["bias_hh"], 4, axis=-1)
+        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return jaxrnn.LSTMState(jax.nn.sigmoid(o) * jnp.tanh(c), c)
+
+    return m.with_step("lstm", step)
+
+
+def detached(change):
+    return m.with_step("lstm", lambda params, x, state: lstm_step(params, x, change(state)))
+
+
+stop = jax.lax.stop_gradient
+only_c = lambda state: jaxrnn.LSTMState(state.h, stop(state.c))
+BI = {"bidirectional": True}
+DEEP = {"num_layers": 2}
+BOTH = DEEP | BI
+halved = lambda y: jnp.concatenate(jnp.split(y, 2, axis=-1)[::-1], -1)
+merged = lambda r, a, a_bias, b, b_bias: a + a_bias + r * b + b_bias
+indoors = lambda r, a, a_bias, b, b_bias: a + r * (b + a_bias + b_bias)
+swap = lambda function: lambda params, x, state, **o: function(params, x, state[::-1], **o)
+by_hand = m.backward_by_hand
+blocks = lambda gates: lambda a: jnp.concatenate([part.T for part in jnp.split(a, gates)])
+turned = lambda a: a.reshape(a.shape[::-1]).T
+no = jnp.zeros_like
+one = lambda said, *rest, **options: Planted((said,), *rest, **options)
+
+PLANTED = {
+    # Gates and weights.
+    "LSTM i g f o": one("i, g, f, o (haiku)", with_gates([0, 2, 1, 3])),
+    "LSTM i o f g": one("i, o, f, g (ONNX)", with_gates([0, 2, 3, 1]), dtype="float64"),
+    "LSTM f i o g": one("f, i, o, g;", with_gates([1, 0, 3, 2])),
+    "GRU z r n": one("z, r, n (keras, ONNX)", with_gates([1, 0, 2], jaxrnn.gru), "gru"),
+    "GRU n z r": one("n, z, r;", with_gates([2, 1, 0], jaxrnn.gru), "gru", BI, dtype="float64"),
+    "LSTMCell i g f o": one(
+        "i, g, f, o", with_gates([0, 2, 1, 3], jaxrnn.lstm_cell), "lstm_cell"
+    ),
+    "hh transposed": one("`weight_hh` transposed", with_params(on("weight_hh", blocks(4)))),
+    "RNN hh transposed": one(
+        "`weight_hh` transposed", with_params(on("weight_hh", blocks(1)), jaxrnn.rnn), "rnn"
+    ),
+    "hh reshaped": one("reshapes `weight_hh`", with_params(on("weight_hh", turned))),
+    "ih reshaped": one(
+        "reshapes `weight_ih`", with_params(on("weight_ih", turned), jaxrnn.gru), "gru"
+    ),
+    # Biases.
+    "no bias_hh": one("leaves out `bias_hh`", with_params(on("bias_hh", no))),
+    "no bias_ih": one("leaves out `bias_ih`", with_params(on("bias_ih", no)), "lstm", BOTH),
+    "no bias": one("leaves out both biases", with_params(on("bias", no), jaxrnn.gru), "gru"),
+    "one bias lost": one(
+        "leaves out `bias_hh_l0_reverse`", with_params(on("bias_hh_l0_reverse", no)), "lstm", BOTH
+    ),
+    "bias_ih twice": one(
+        "uses `bias_ih` in the place of `bias_hh`",
+        with_params(lambda p: p | {"bias_hh_l0": p["bias_ih_l0"]}),
+    ),
+    "GRU biases merged": one("b_hn outside", gru_with(merged), "gru"),
+    "GRU b_in inside": one("b_in inside", gru_with(indoors), "gru", dtype="float64"),
+    # Steps.
+    "GRU reset before": one("resets h before", m.with_step("gru", m.gru_reset_before), "gru"),
+    "GRU other z": one("z in the other sense", m.with_step("gru", m.gru_other_z), "gru", BI),
+    "forget + 1": one("adds 1 to the forget gate", lstm_with(forget=1.0)),
+    "hard sigmoid": one(
+        "hard sigmoid of slope 0.2", lstm_with(lambda a: jnp.clip(0.2 * a + 0.5, 0, 1))
+    ),
+    "jax.nn.hard_sigmoid": one("hard sigmoid of slope 1/6", lstm_with(jax.nn.hard_sigmoid)),
+    "relu in g": one("relu for tanh in g", lstm_with(act=jax.nn.relu)),
+    "sigmoid in g": one("sigmoid for tanh in g", lstm_with(act=jax.nn.sigmoid)),
+    "relu in g and for c": one("relu for tanh, in g and", lstm_with(act=jax.nn.relu, squash=jax.nn.relu)),
+    "c not squashed": one("does not squash c", lstm_with(squash=lambda c: c), "lstm", BOTH),
+    "RNN relu": one("has relu for tanh", rnn_of(jax.nn.relu), "rnn"),
+    "RNN tanh": one("has tanh for relu", rnn_of(jnp.tanh), "rnn", DEEP, nonlinearity="relu"),
+    # States.
+    "h0 ignored": one("ignores the initial state", with_states(before=no)),
+    "c0 ignored": one("ignores the initial c", m.no_initial_c, "lstm", BI),
+    "initial c, h": one("initial state for (c, h)", swap(jaxrnn.lstm)),
+    "initial states by direction": one(
+        "takes the initial states direction by direction",
+        with_states(before=lambda a: a[jnp.array([0, 2, 1, 3])]), "lstm", BOTH,
+    ),
+    "state of the layer below": one("final state of the layer below", from_below, "lstm", DEEP),
+    "state carried back": one("from the forward's final state", carried_back, "lstm", BI),
+    "final c, h": one("returns the final state as (c, h)", m.swapped_final, "lstm", DEEP),
+    "final states by direction": one(
+        "returns the final states direction by direction", m.direction_major, "lstm", BOTH
+    ),
+    "h_n from y": one("h_n from the last step of y", last_of_y, "gru", BI),
+    "final states batch first": one(
+        "final states batch first",
+        with_states(after=lambda a: a.swapaxes(0, 1), function=jaxrnn.gru), "gru", BI,
+    ),
+    "last layer's state only": one(
+        "last layer's final state only", with_states(after=lambda a: a[-1:]), "lstm", DEEP
+    ),
+    # Directions and layers.
+    "backward forward": one("backward direction forward", by_hand(m.not_flipped), "lstm", BI),
+    "backward unflipped": one(
+        "turn the backward direction's outputs", by_hand(m.not_flipped_back), "lstm", BI
+    ),
+    "backward in the padding": one(
+        "starts the backward direction in the padding", by_hand(m.from_the_padding), "lstm", BI,
+        lengths=True,
+    ),
+    "backward lengths": one(
+        "from the end of the padding", by_hand(lengths_from_the_wrong_end), "lstm", BI,
+        lengths=True,
+    ),
+    "directions swapped": one(
+        "weights of both directions swapped", with_params(m.rename(m.other_direction)), "lstm", BI
+    ),
+    "forward weights twice": one(
+        "uses the forward weights in both",
+        with_params(m.rename(lambda name: name.removesuffix("_reverse")), jaxrnn.gru), "gru", BI,
+    ),
+    "halves swapped": one("backward half first", with_y(halved), "lstm", BOTH),
+    "layers swapped": one(
+        "layers 1 and 2 swapped", with_params(m.rename(m.other_layer)), "lstm", {"num_layers": 3}
+    ),
+    "layer 1 twice": one(
+        "uses layer 1's weights in layer 2 too",
+        with_params(m.rename(lambda name: name.replace("_l2", "_l1"))), "lstm", {"num_layers": 3},
+    ),
+    "y of layer 0": one("first layer's outputs", first_layer, "lstm", DEEP),
+    # Lengths, layout, time, dropout.
+    "lengths ignored": one("ignores the lengths", m.with_lengths(lambda n: None), lengths=True),
+    "lengths + 1": one("one too long", m.with_lengths(lambda n: n + 1), "lstm", BI, lengths=True),
+    "lengths - 1": one("one too short", m.with_lengths(lambda n: n - 1), lengths=True),
+    "states of the padding": one(
+        "final states of the padding", m.final_state_of_the_padding, "lstm", BI, lengths=True
+    ),
+    "y not zeroed": one("zero y beyond", m.output_not_zeroed, lengths=True),
+    "states left sorted": one("final states sorted by length", m.left_sorted, lengths=True),
+    "states not sorted": one(
+        "but not their initial states", sorted_without_states, "gru", lengths=True
+    ),
+    "batch first": one("takes x for (batch, time)", confused, "gru", state=False),
+    "reshaped x": one("reshapes x", m.reshaped, batch_first=True),
+    "y a step late": one("state before each step", before_the_step, "gru"),
+    "dropout unscaled": one("does not scale", unscaled, "lstm", {"num_layers": 3}, dropout=0.4),
+    "dropout forgotten": one("drops nothing", evaluated, "lstm", {"num_layers": 3}, dropout=0.4),
+    # Precision.
+    "float32 inside": one("float32 inside of float64", inside(jnp.float32), dtype="float64"),
+    "TF32": one("TF32", rounded_products(10)),
+    "bfloat16 products": one("products to bfloat16", rounded_products(7)),
+    "float32 returned": one(
+        "returns y in float32", with_y(lambda y: y.astype(jnp.float32)), dtype="float64",
+        gradients=True,
+    ),
+    # Gradients.
+    "state detached": one(
+        "passes no gradient back from step to step through h and c", detached(stop),
+        dtype="float64", gradients=True,
+    ),
+    "c detached": one("through c", detached(only_c), dtype="float64", gradients=True),
+    "bias detached": one(
+        "passes no gradient back to `bias_hh_l0`", with_params(on("bias_hh", stop)), gradients=True
+    ),
+    "h0 detached": one(
+        "passes no gradient back to `h_0`",
+        lambda p, x, h, **o: jaxrnn.gru(p, x, stop(h), **o), "gru", gradients=True,
+    ),
+    # Two at once.
+    "gates and bias": Planted(
+        ("i, g, f, o (haiku)", "leaves out `bias_hh`"),
+        lambda p, x, s, **o: with_gates([0, 2, 1, 3])(on("bias_hh", no)(p), x, s, **o),
+    ),
+    "z r n and b_hn": Planted(
+        ("z, r, n (keras, ONNX)", "b_hn outside"),
+        lambda p, x, s, **o: gru_with(merged)(m.reorder(3, [1, 0, 2])(p), x, s, **o),
+        "gru",
+    ),
+    "transposed, states swapped": Planted(
+        ("`weight_hh` transposed", "final state as (c, h)"),
+        lambda p, x, s, **o: m.swapped_final(on("weight_hh", blocks(4))(p), x, s, **o),
+    ),
+    "gates, state detached": Planted(
+        ("i, g, f, o (haiku)", "passes no gradient back from step to step"),
+        lambda p, x, s, **o: detached(stop)(m.reorder(4, [0, 2, 1, 3])(p), x, s, **o),
+        dtype="float64", gradients=True,
+    ),
+    "gates and TF32": Planted(
+        ("i, g, f, o (haiku)", "TF32"),
+        lambda p, x, s, **o: rounded_products(10)(m.reorder(4, [0, 2, 1, 3])(p), x, s, **o),
+    ),
+}  # fmt: skip
+
+
+@functools.cache
+def result(name: str) -> Any:
+    return diagnosed(PLANTED[name], name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PLANTED)
+def test_it_is_named_first(name):
+    found = result(name)
+    assert found.explanations, str(found)
+    first = [convention.what for convention in found.explanations[0].conventions]
+    assert len(first) == len(PLANTED[name].said), str(found)
+    for said in PLANTED[name].said:
+        assert any(said in what for what in first), str(found)
+    assert found.explanations[0].gradients
+    assert not found.passed
+
+
+def test_there_are_enough():
+    assert len(PLANTED) >= 40
