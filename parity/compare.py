@@ -53,19 +53,25 @@ class Block(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The block that used most of its allowance, and everything that is wrong, in order.
+    """All blocks, in order, with each tensor before its parts; and everything that is wrong.
 
     `unjudged` names what could not be compared: tensors that are not finite in torch either, or of
     which torch itself has no digits left because an ulp in the inputs takes them all away. A case
     with any has not passed in full.
     """
 
-    worst: Block
+    blocks: list[Block]
     wrong: list[str]
     unjudged: list[str]
 
+    @property
+    def worst(self) -> Block:
+        """The block that used most of its allowance."""
+        nothing = Block("nothing", "", 0.0, 0.0, np.inf, (), None)
+        return max(self.blocks, key=lambda block: block.used, default=nothing)
 
-def compare(
+
+def judge(
     truth: Arrays,
     torch_runs: Sequence[Arrays],
     jax: Arrays,
@@ -73,7 +79,7 @@ def compare(
     eps: float,
     slack: float = 1.0,
 ) -> Verdict:
-    """Compares tensors by name.
+    """Judges tensors by name.
 
     Args:
         truth: tensors of a higher precision.
@@ -113,9 +119,7 @@ def compare(
         if bad := [block for block in blocks if block.used > 1]:
             # Rather the first block than the whole tensor, which comes before them.
             wrong.append(str(next((block for block in bad if block.label), bad[0])))
-    nothing = Block("nothing", "", 0.0, 0.0, np.inf, (), None)
-    worst = max(judged, key=lambda block: block.used, default=nothing)
-    return Verdict(worst, wrong, unjudged)
+    return Verdict(judged, wrong, unjudged)
 
 
 def _exact(
