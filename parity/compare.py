@@ -53,7 +53,7 @@ class Block(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Every block that was judged, and everything that is wrong, in order.
+    """All blocks, in order, with each tensor before its parts; and everything that is wrong.
 
     `unjudged` names what could not be compared: tensors that are not finite in torch either, or of
     which torch itself has no digits left because an ulp in the inputs takes them all away. A case
@@ -71,7 +71,7 @@ class Verdict(NamedTuple):
         return max(self.blocks, key=lambda block: block.used, default=nothing)
 
 
-def compare(
+def judge(
     truth: Arrays,
     torch_runs: Sequence[Arrays],
     jax: Arrays,
@@ -79,7 +79,7 @@ def compare(
     eps: float,
     slack: float = 1.0,
 ) -> Verdict:
-    """Compares tensors by name.
+    """Judges tensors by name.
 
     Args:
         truth: tensors of a higher precision.

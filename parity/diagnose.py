@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import torch_side, truth, variants
-from .compare import Arrays, Block, Cut, Verdict, compare
+from .compare import Arrays, Block, Cut, Verdict, judge
 from .conventions import Convention, compatible, conventions, predict
 from .diagnosis import Diagnosis, Explanation
 from .problem import Port, Problem, state_problem
@@ -135,7 +135,7 @@ class Target(NamedTuple):
             predicted = self.predict(chosen, moved, working, **how) or {}
             runs.append(_to(narrow, predicted))
         found = _to(narrow, self.found)
-        return compare(true, runs, found, _cut(self.problem), self.problem.eps, self.slack)
+        return judge(true, runs, found, _cut(self.problem), self.problem.eps, self.slack)
 
 
 def _to(dtype: Any, arrays: Arrays) -> Arrays:
@@ -182,12 +182,12 @@ def _against_torch(problem: Problem) -> tuple[Verdict, float]:
     true = variants.outputs(case, leaves, data.masks)
     if any(name.startswith("grad ") for name in names):
         true |= variants.gradients(case, leaves, cotangents, data.masks)
-    judge = functools.partial(compare, pick(true), runs, pick(found), _cut(problem), problem.eps)
-    verdict, slack = judge(), 1.0
+    judged = functools.partial(judge, pick(true), runs, pick(found), _cut(problem), problem.eps)
+    verdict, slack = judged(), 1.0
     if verdict.wrong and truth.saturation(case, data) > SATURATED:
         with jax.enable_x64(True):
             slack = tanh_factor(problem.dtype, "cpu")
-        verdict = judge(slack)
+        verdict = judged(slack)
     return verdict, slack
 
 

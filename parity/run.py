@@ -13,7 +13,7 @@ import torch
 from . import document_mistakes, jax_side, rows, training_mistakes, trajectories
 from .cases import Case
 from .mistakes import MISTAKES
-from .systems import Compared, System, judge, run_reference
+from .systems import Compared, System, judge_system, run_reference
 from .verify import Result, verify
 
 
@@ -101,9 +101,9 @@ def run_system(job: SystemJob, device: str = "cpu") -> list[Compared]:
     """A system, then its mistakes; none counts as seen if the system fails without any."""
     system = _systems(job.command)[job.system]
     reference = run_reference(system, job.dtype, device=device)
-    results = [judge(system, reference)]
+    results = [judge_system(system, reference)]
     for name in job.mistakes:
-        result = judge(system, reference, PLANTED[job.command][name].wrong(system.jax))
+        result = judge_system(system, reference, PLANTED[job.command][name].wrong(system.jax))
         seen = result.wrong if results[0].passed else []
         results.append(result._replace(mistake=name, wrong=seen))
     jax.clear_caches()

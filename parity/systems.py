@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 import jaxrnn
 
-from .compare import Arrays, Block, Cut, compare
+from .compare import Arrays, Block, Cut, judge
 from .tensors import DTYPES, GATES, move
 from .torch_side import array, exactly, tensor
 from .verify import PERTURBED, torch_device
@@ -110,7 +110,7 @@ def verify_system(
         params: the parameters; random by default.
         device: JAX's; torch's is CUDA for a GPU where it has one.
     """
-    return judge(system, run_reference(system, dtype, params, device), jax_function)
+    return judge_system(system, run_reference(system, dtype, params, device), jax_function)
 
 
 def run_reference(
@@ -130,7 +130,7 @@ def run_reference(
     return Reference(data, runs, truth, dtype, device, time.perf_counter() - start)
 
 
-def judge(
+def judge_system(
     system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
 ) -> Compared:
     """JAX's part of `verify_system`."""
@@ -149,7 +149,7 @@ def judge(
             name: a for name, a in run.items() if name.startswith("grad ") == (part == "gradients")
         }
         verdicts.append(
-            compare(
+            judge(
                 *(pick(truth), [pick(run) for run in runs], pick(found), cut, eps),
                 slack=system.steps**0.5,
             )

@@ -13,7 +13,7 @@ import torch
 
 from . import jax_side, torch_side, truth
 from .cases import Case
-from .compare import Block, compare
+from .compare import Block, judge
 from .jax_side import Apply, Program
 from .tensors import DTYPES, Data, cut, draw, perturb
 
@@ -74,11 +74,11 @@ def verify(
         jax.default_matmul_precision("highest"),
     ):
         ours = program(case, data) if program else jax_side.run(case, data, apply)
-        judge = functools.partial(compare, true, runs, ours, functools.partial(cut, case), eps)
-        verdict = judge()
+        judged = functools.partial(judge, true, runs, ours, functools.partial(cut, case), eps)
+        verdict = judged()
         if verdict.wrong and truth.saturation(case, data) > SATURATED:
             slack = tanh_factor(dtype, device)
-            verdict = judge(slack)
+            verdict = judged(slack)
         wrong = verdict.wrong
         if wrong and apply is None and not case.cell:
             wrong = [*wrong, first_wrong_state(case, data, eps)]

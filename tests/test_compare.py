@@ -8,7 +8,8 @@ import pytest
 
 from jaxrnn import Structure
 from parity.cases import Case
-from parity.compare import Cut, compare
+from parity.compare import Cut
+from parity.compare import judge as judge_by
 from parity.tensors import DTYPES, beyond, cut, draw, output_shapes, perturb
 
 
@@ -33,7 +34,7 @@ def truth_of(case):
 
 
 def judge(truth, jax, runs=None, case=DEEP, **options):
-    return compare(truth, runs or [truth], jax, functools.partial(cut, case), EPS, **options)
+    return judge_by(truth, runs or [truth], jax, functools.partial(cut, case), EPS, **options)
 
 
 def times(tensors, factor, name=None, at=...):
@@ -225,7 +226,7 @@ def test_all_zeros_are_judged_in_absolute_terms():
 def test_whole_numbers_are_the_same_or_wrong():
     ids = {"ids": np.array([2**40, 3])}
     label = lambda name: Cut(0, [""])
-    judge = lambda found: compare(ids, [ids], {"ids": np.array(found)}, label, EPS)
+    judge = lambda found: judge_by(ids, [ids], {"ids": np.array(found)}, label, EPS)
     assert judge([2**40, 3]).wrong == []
     told = f"ids: {2**40 + 1} where torch has {2**40}, at [0]"
     assert judge([2**40 + 1, 3]).wrong == [told]

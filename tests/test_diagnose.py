@@ -227,7 +227,9 @@ def confused(params, x, state, **options):
 def unscaled(params, x, state, *, masks, dropout, **options):
     finals = []
     for k in range(len(masks) + 1):
-        x, final = jaxrnn.lstm(layer(params, k), x, jax.tree.map(lambda a, k=k: a[k : k + 1], state))
+        x, final = jaxrnn.lstm(
+            layer(params, k), x, jax.tree.map(lambda a, k=k: a[k : k + 1], state)
+        )
         finals.append(final)
         x = jnp.where(masks[k], x, 0) if k < len(masks) else x
     return x, jax.tree.map(lambda *a: jnp.concatenate(a), *finals)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import jaxrnn
+import parity
 
 
 HEAVY = ("autograd", "flax", "matplotlib", "optax", "orbax", "rich", "safetensors", "torch")
@@ -42,6 +43,27 @@ def heavy_after(program):
 @pytest.mark.parametrize("program", ["import jaxrnn", CORE], ids=["jaxrnn", "submodules"])
 def test_import_is_light(program):
     assert heavy_after(program) == []
+
+
+def test_import_of_parity_is_lighter_still():
+    """Its plugin is loaded by every pytest of an environment; jaxtyping's hook comes before us."""
+    program = "import parity, sys; dir(parity); sys.exit('jax' in sys.modules)"
+    assert heavy_after(program) == []
+
+
+def test_parity_gives_functions_not_the_modules_of_their_names():
+    """In whatever order both are asked for."""
+    program = """
+import types, parity.check, parity.verify
+from parity import check
+from parity.compare import judge
+assert check is parity.check is sys.modules["parity.check"].check
+assert not any(isinstance(getattr(parity, name), types.ModuleType) for name in parity.__all__)
+"""
+    subprocess.run([sys.executable, "-c", "import sys" + program], check=True)
+    assert set(parity.__all__) < set(dir(parity))
+    with pytest.raises(AttributeError, match="module 'parity' has no attribute 'nothing'"):
+        _ = parity.nothing
 
 
 @pytest.mark.parametrize("name", ["rich", "safetensors"])
