@@ -1,7 +1,8 @@
 """Does a JAX network compute what its torch original computes? The answer, with evidence.
 
 `python -m parity` holds jaxrnn against torch.nn. As a library: `check` verifies a checkpoint,
-`verify` one configuration, `diagnose` says what is wrong with a layer, `judge` any two sets of tensors against a third.
+`verify` one configuration, `judge` any two sets of tensors against a third; `diagnose` says what is
+wrong with a recurrent layer.
 """
 
 import importlib

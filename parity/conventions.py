@@ -563,14 +563,15 @@ def _lengths(case: Case) -> Iterator[Convention]:
     own = "a sequence ends at its length: its state passes on, its outputs are 0"
     yield Convention("ignores the lengths", "lengths", own, {"padding": "run", "beyond": "state"})
     yield Convention("lets the state run through the padding", "lengths", own, {"padding": "run"})
-    yield Convention(
-        "returns the final states of the padding",
-        "final",
-        "h_n and c_n are after each sequence's own last step",
-        results=lambda results, run: (
-            results | {name: a for name, a in run(padding="run").items() if name in FINAL}
-        ),
-    )
+    if case.structure.bidirectional:  # else this is the one before
+        yield Convention(
+            "returns the final states of the padding",
+            "final",
+            "h_n and c_n are after each sequence's own last step",
+            results=lambda results, run: (
+                results | {name: a for name, a in run(padding="run").items() if name in FINAL}
+            ),
+        )
     for what, by in (("long", 1), ("short", -1)):
         yield Convention(
             f"takes the lengths one too {what}",

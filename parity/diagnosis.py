@@ -12,11 +12,9 @@ from .script import module
 class Explanation(NamedTuple):
     """Conventions that together explain the port's results, and the block nearest to its limit.
 
-    `kind` is "named", or "precision" where nothing else is needed. `gradients` is False where the
-    outputs are explained, but not all of the gradients.
+    `gradients` is False where the outputs are explained, but not all of the gradients.
     """
 
-    kind: str
     conventions: tuple[Convention, ...]
     worst: Block
     gradients: bool = True
@@ -71,7 +69,10 @@ class Diagnosis(NamedTuple):
         if self.passed:
             return []
         if not self.explanations:
-            return [f"none of what is known explains it ({self.tried})"]
+            lines = [f"none of what is known explains it ({self.tried})"]
+            if self.verdict == "precision":
+                lines.append("what is wrong has the size of rounding: precision, or a small slip")
+            return lines
         first, *ties = self.explanations
         worst = first.worst
         lines = [f"the port {convention.what}" for convention in first.conventions]

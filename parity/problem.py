@@ -87,7 +87,7 @@ def state_problem(
         wide = {a.dtype.name for a in results.values()} - {dtype}
         remarks += [f"the port returns {name} where x is {dtype}" for name in sorted(wide)]
     else:
-        results = {name: a.astype(DTYPES[dtype]) for name, a in (results or {}).items()}
+        results = {n: results[n].astype(DTYPES[dtype]) for n in OUTPUTS.values() if n in results}
     return Problem(case, data, dtype, results, port, remarks)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import jaxrnn
 
 from .problem import OUTPUTS, Problem
+from .tensors import output_shapes
 
 
 def write_script(problem: Problem, path: pathlib.Path) -> None:
@@ -105,8 +106,10 @@ def _script(problem: Problem, file: str) -> str:
         f'x, state = data["x"], {start}',
         *call,
     ]
-    for name, key in OUTPUTS.items():
-        if key in problem.found:
-            difference = f'data["{name}"]{rows.get(name, "")} - {name}'
-            lines.append(f'print("{name}", ({difference}).abs().max().item())')
+    for name in (name for name, key in OUTPUTS.items() if key in problem.found):
+        found = f'data["{name}"]{rows.get(name, "")}'
+        if problem.found[OUTPUTS[name]].shape == output_shapes(case)[OUTPUTS[name]]:
+            lines.append(f'print("{name} is off by", ({found} - {name}).abs().max().item())')
+        else:
+            lines.append(f'print("{name} is", list({found}.shape), "in torch", list({name}.shape))')
     return "\n".join(lines) + "\n"

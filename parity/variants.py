@@ -37,7 +37,7 @@ class How(NamedTuple):
     scale: float | None = None  # of what dropout keeps; None: 1 / (1 - p)
     between: float = 1.0  # a factor on what goes from layer to layer
     detached: str = ""  # what gradients do not pass through from step to step: "h", "c" or "hc"
-    product: str = ""  # operands are rounded to "TF32" or "bfloat16"; "state": h and c to bfloat16
+    product: str = ""  # operands are rounded to "TF32" or "bfloat16", or cut; "state": h and c are
 
 
 TORCH = How()
@@ -57,16 +57,22 @@ def _bfloat16(a: Any) -> Any:
 
 
 @primitive
-def _tf32(a: Any) -> Any:
-    """Ten bits behind the point, as NVIDIA's tensor cores keep them."""
+def _tf32(a: Any, half: int) -> Any:
+    """Ten bits behind the point, as NVIDIA's tensor cores keep them; without `half` cut."""
     bits = np.asarray(a, np.float32).view(np.uint32)
-    return ((bits + 0x1000) & 0xFFFFE000).view(np.float32).astype(a.dtype)
+    return ((bits + np.uint32(half)) & np.uint32(0xFFFFE000)).view(np.float32).astype(a.dtype)
 
 
-for _round in (_bfloat16, _tf32):
-    defvjp(_round, lambda y, a: lambda g: g)
+defvjp(_bfloat16, lambda y, a: lambda g: g)
+defvjp(_tf32, lambda y, a, half: lambda g: g, argnums=[0])
 
-ROUND = {"": lambda a: a, "TF32": _tf32, "bfloat16": _bfloat16, "state": lambda a: a}
+ROUND = {
+    "": lambda a: a,
+    "TF32": lambda a: _tf32(a, 0x1000),
+    "TF32, cut": lambda a: _tf32(a, 0),
+    "bfloat16": _bfloat16,
+    "state": lambda a: a,
+}
 _hard = lambda slope: lambda a: anp.clip(slope * a + 0.5, 0, 1)
 SIGMOIDS = {
     "sigmoid": sigmoid,

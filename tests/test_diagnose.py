@@ -16,9 +16,13 @@ from helpers import assert_refused
 
 import jaxrnn
 from jaxrnn import Structure
-from jaxrnn._cells import gru_step, lstm_step, rnn_step
+from jaxrnn._cells import lstm_step
+from parity import diagnose, jax_side
 from parity import mistakes as m
-from parity.diagnose import diagnose
+from parity.__main__ import main
+from parity.cases import table
+from parity.script import write_script
+from parity.tensors import draw
 
 
 class Planted(NamedTuple):
@@ -203,7 +207,7 @@ def lengths_from_the_wrong_end(params, x, state, lengths):
 
 
 def last_of_y(params, x, state, **options):
-    y, final = jaxrnn.gru(params, x, state, **options)
+    y, _ = jaxrnn.gru(params, x, state, **options)
     return y, jnp.stack(jnp.split(y[-1], 2, axis=-1))
 
 
@@ -321,7 +325,9 @@ PLANTED = {
     "jax.nn.hard_sigmoid": one("hard sigmoid of slope 1/6", lstm_with(jax.nn.hard_sigmoid)),
     "relu in g": one("relu for tanh in g", lstm_with(act=jax.nn.relu)),
     "sigmoid in g": one("sigmoid for tanh in g", lstm_with(act=jax.nn.sigmoid)),
-    "relu in g and for c": one("relu for tanh, in g and", lstm_with(act=jax.nn.relu, squash=jax.nn.relu)),
+    "relu in g and for c": one(
+        "relu for tanh, in g and", lstm_with(act=jax.nn.relu, squash=jax.nn.relu)
+    ),
     "c not squashed": one("does not squash c", lstm_with(squash=lambda c: c), "lstm", BOTH),
     "RNN relu": one("has relu for tanh", rnn_of(jax.nn.relu), "rnn"),
     "RNN tanh": one("has tanh for relu", rnn_of(jnp.tanh), "rnn", DEEP, nonlinearity="relu"),
@@ -460,3 +466,285 @@ def test_it_is_named_first(name):
 
 def test_there_are_enough():
     assert len(PLANTED) >= 40
+
+
+# Right ports, each written otherwise than torch's, and none of them accused.
+scaled = lambda p: {n: a / 3 if n.startswith("weight") else a for n, a in p.items()}
+unscaled_weights = lambda p: {n: a * 3 if n.startswith("weight") else a for n, a in p.items()}
+RIGHT = {
+    "LSTM by hand": (lstm_with(), {}),
+    "LSTM by hand, gradients": (lstm_with(), {"gradients": True, "dtype": "float64"}),
+    "GRU by hand": (gru_with(lambda r, a, i, b, h: a + i + r * (b + h)), {"kind": "gru"}),
+    "gates there and back": (
+        with_gates([0, 3, 1, 2], with_gates([0, 2, 3, 1])),
+        {"structure": BOTH, "lengths": True},
+    ),
+    "RNN relu": (rnn_of(jax.nn.relu), {"kind": "rnn", "nonlinearity": "relu"}),
+    "projected": (
+        jaxrnn.lstm,
+        {"structure": {"proj_size": 2}, "gradients": True, "batch_first": True},
+    ),
+    "a cell": (jaxrnn.gru_cell, {"kind": "gru_cell", "gradients": True}),
+    "dropout": (jaxrnn.lstm, {"structure": DEEP, "dropout": 0.3, "lengths": True}),
+    "in bfloat16": (jaxrnn.lstm, {"dtype": "bfloat16"}),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_port_is_not_accused(name):
+    port, options = RIGHT[name]
+    found = diagnosed(Planted((), port, **options), name)
+    assert found.passed, str(found)
+    assert found.torch.unjudged == []
+    assert "the port agrees with torch" in str(found)
+
+
+@pytest.mark.slow
+def test_no_case_of_the_table_is_accused():
+    """Every ninth, saturated gates and sequences of length 0 among them."""
+    for case in [case for case in table() if case.batch != 0][::9]:
+        data = draw(case._replace(second_order=False), "float32")
+        results = jax_side.run(case._replace(second_order=False), data)
+        weights = {n: a for n, a in data.leaves.items() if n.startswith(("weight", "bias"))}
+        inputs = {n.replace("_", ""): a for n, a in data.leaves.items() if n not in weights}
+        if case.lengths is not None:
+            inputs["lengths"] = np.array(case.lengths)
+        if data.masks is not None:
+            inputs["masks"] = data.masks
+        names = {"y": "y", "h_n": "hn", "c_n": "cn"}
+        outputs = {names[n]: a for n, a in results.items() if n in names}
+        options = {"nonlinearity": case.nonlinearity, "dropout": case.dropout}
+        first = case.batch_first and case.batch is not None
+        found = diagnose(None, weights, inputs, outputs, batch_first=first, **options)
+        assert found.passed, f"{case.name}: {found}"
+
+
+# What is said where no convention explains it.
+
+
+def test_other_weights_are_no_convention():
+    planted = Planted((), with_params(lambda p: p | {"weight_hh_l0": p["weight_hh_l0"][::-1]}))
+    found = diagnosed(planted, "unknown")
+    assert (found.verdict, found.explanations) == ("unknown", [])
+    assert "none of what is known explains it" in str(found)
+    assert "of their" in found.tried  # pairs were tried
+
+
+@pytest.mark.parametrize(("by", "verdict"), [(1e-4, "unknown"), (1e-6, "precision")])
+def test_a_small_difference_is_not_taken_for_a_convention(by, verdict):
+    planted = Planted((), with_params(lambda p: p | {"bias_ih_l0": p["bias_ih_l0"] + by}))
+    found = diagnosed(planted, "small")
+    assert (found.verdict, found.explanations) == (verdict, [])
+    assert ("the size of rounding" in str(found)) == (verdict == "precision")
+
+
+def test_ties_are_listed():
+    """Of two biases that are the same nobody can tell which one is missing."""
+    planted = Planted((), with_params(on("bias_hh", no)))
+    weights, inputs = given(planted, "tied")
+    weights["bias_ih_l0"] = weights["bias_hh_l0"]
+    outputs = jax.tree.map(np.asarray, call(planted, weights, inputs))
+    found = diagnose(None, weights, inputs, outputs)
+    told = [str(explanation) for explanation in found.explanations]
+    assert told == ["leaves out `bias_hh`", "leaves out `bias_ih`"]
+    assert "as well explained: the port leaves out `bias_ih`" in str(found)
+    assert "`bias_ih_l0` and `bias_hh_l0` are the same" in str(found)
+
+
+# Where, and what it looks like.
+
+TOLD = {
+    "GRU reset before": "the forward half of y is first wrong at step 0",
+    "h0 ignored": "the forward half of y is first wrong at step 0",
+    "halves swapped": "y is torch's y with its halves swapped",
+    "y a step late": "y is torch's y a step late",
+    "final c, h": "h_n is torch's c_n, and c_n its h_n",
+    "final states by direction": "only final states are wrong, y is right",
+    "last layer's state only": "c_n has shape (1, ",
+    "layers swapped": "the first final state that is wrong is h_n of layer 1 forward",
+    "backward forward": "the forward half of y is right",
+    "state detached": "only gradients are wrong, all outputs are right",
+    "float32 inside": "which is what float32 does: is x64 on?",
+    "TF32": "which is what TF32 or bfloat16 products do",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "line"), TOLD.items(), ids=TOLD)
+def test_where_and_patterns(name, line):
+    found = result(name)
+    assert any(line in told for told in found.where + found.patterns), str(found)
+
+
+def wrong_c(params, x, state, **options):
+    return lstm_with(squash=lambda c: c)(params, x, state, **options)
+
+
+@pytest.mark.slow
+def test_steps_from_torchs_own_state():
+    formula = diagnosed(Planted((), wrong_c, gradients=True), "fed")
+    told = " ".join(formula.where)
+    assert "with torch's state fed at every step, the first that is wrong is h of layer 0" in told
+    assert "there c is right, and h is not: it is o, or how c becomes h" in told
+    padded = Planted((), by_hand(m.from_the_padding), "lstm", BI, lengths=True, gradients=True)
+    joined = diagnosed(padded, "fed")
+    assert "no step is wrong: its formulas are right" in " ".join(joined.where)
+    own = diagnosed(Planted((), m.with_step("gru", m.gru_other_z), "gru"), "fed")
+    assert "with its own last state fed at every step, the first that is wrong" in str(own)
+
+
+def test_inputs_come_first():
+    weights, inputs = given(Planted((), jaxrnn.gru, "gru", state=False), "inputs")
+    weights["bias_hh_l0"] = weights["bias_ih_l0"]
+    x = np.ones_like(inputs["x"][:2])
+    y, hn = jaxrnn.gru(weights, x)
+    remarks = diagnose(None, weights, {"x": x}, {"y": y, "hn": hn}).problem.remarks
+    assert remarks == [
+        "`x` is 1 everywhere, which hides mistakes: draw it",
+        "`bias_ih_l0` and `bias_hh_l0` are the same",
+        "no initial state is given: what happens to it cannot be seen",
+        "with 2 steps, little of what happens over time can be seen",
+    ]
+
+
+# The report, the script and the command.
+
+
+def test_report_and_json():
+    found = result("LSTM i g f o")
+    text = str(found)
+    assert text.startswith("torch.nn.LSTM(")
+    for part in ("inputs", "verdict", "where", "what", "change"):
+        assert f"\n{part} " in text
+    assert "np.concatenate([np.split(w, 4)[k] for k in (0, 2, 1, 3)])" in text
+    written = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert written["verdict"] == "named"
+    assert "(haiku)" in written["explanations"][0]["conventions"][0]
+    assert {tensor["tensor"] for tensor in written["tensors"]} == {"y", "h_n", "c_n"}
+
+
+def test_the_change_mends_the_port():
+    """What is printed is done, word for word, and the port agrees."""
+    planted = PLANTED["LSTM f i o g"]
+    weights, inputs = given(planted, "LSTM f i o g")
+    change = result("LSTM f i o g").explanations[0].conventions[0].change
+    code = change.partition(": ")[2]
+    moved = {name: eval(code, {"np": np, "w": w}) for name, w in weights.items()}
+    outputs = jax.tree.map(np.asarray, call(planted, moved, inputs))
+    assert diagnose(None, weights, inputs, outputs).passed
+
+
+SCRIPTS = {
+    "LSTM i g f o": "y is off by",
+    "LSTMCell i g f o": "hn is off by",
+    "lengths + 1": "y is off by",
+    "dropout unscaled": "y is off by",
+    "final states batch first": "hn is [",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "told"), SCRIPTS.items(), ids=SCRIPTS)
+def test_script(tmp_path, name, told):
+    """It runs by itself, and finds what was found."""
+    write_script(result(name).problem, tmp_path / "again.py")
+    command = [sys.executable, "-W", "error", "again.py"]
+    run = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    lines = run.stdout.splitlines()
+    assert len(lines) == len(result(name).problem.found)
+    [line] = [line for line in lines if line.startswith(told)]
+    if "off by" in told:
+        assert float(line.split()[-1]) > 1e-3
+
+
+def save(path, planted, name):
+    weights, inputs = given(planted, name)
+    outputs = jax.tree.map(np.asarray, call(planted, weights, inputs))
+    named = {f"w/{n}": a for n, a in weights.items()} | inputs | outputs
+    np.savez(path, **named)
+    return str(path)
+
+
+def test_command(tmp_path, capsys):
+    file = save(tmp_path / "port.npz", PLANTED["LSTM i g f o"], "LSTM i g f o")
+    written, script = tmp_path / "report.json", tmp_path / "again.py"
+    assert main(["diagnose", file, "--json", str(written), "--script", str(script)]) == 1
+    assert "the port takes the gates' rows for i, g, f, o (haiku)" in capsys.readouterr().out
+    assert json.loads(written.read_text())["verdict"] == "named"
+    assert script.exists()
+    right = save(tmp_path / "right.npz", Planted((), rnn_of(jax.nn.relu), "rnn"), "relu")
+    assert main(["diagnose", right, "--nonlinearity", "relu"]) == 0
+    assert "the port agrees with torch" in capsys.readouterr().out
+    assert main(["diagnose", right]) == 1
+    assert "the port has relu for tanh" in capsys.readouterr().out
+
+
+# What is refused.
+
+GOOD = given(Planted((), jaxrnn.lstm), "refused")
+Y = {"y": np.zeros((2, 2, 2), np.float32)}
+x = GOOD.inputs["x"]
+REFUSED = {
+    "no x": (GOOD.weights, {}, Y, {}, ValueError, "`inputs` has no 'x', only nothing"),
+    "unknown input": (
+        GOOD.weights, {"x": x, "h": x}, Y, {}, ValueError, "`inputs` has 'h': it may have x, h0, c0"
+    ),
+    "no outputs": (GOOD.weights, {"x": x}, {}, {}, ValueError, "some of y, hn, cn, ... nothing"),
+    "unknown output": (GOOD.weights, {"x": x}, {"h": x}, {}, ValueError, "got h"),
+    "no function": (GOOD.weights, {"x": x}, 3, {}, TypeError, "`outputs` must be a dict ... int"),
+    "features": (
+        GOOD.weights, {"x": x[..., :2]}, Y, {}, ValueError, "`x` has shape ... as the weights"
+    ),
+    "axes": (GOOD.weights, {"x": x[0, 0]}, Y, {}, ValueError, "wanted 2 or 3 axes"),
+    "h0 alone": (
+        GOOD.weights, {"x": x, "h0": GOOD.inputs["h0"]}, Y, {}, ValueError, "'h0' but no 'c0'"
+    ),
+    "h0's shape": (
+        GOOD.weights, GOOD.inputs | {"h0": GOOD.inputs["h0"][0]}, Y, {}, ValueError,
+        "`h0` has shape ... wanted (1, ",
+    ),
+    "lengths": (
+        GOOD.weights, {"x": x, "lengths": np.array([99] * x.shape[1])}, Y, {}, ValueError,
+        "`lengths` must be ... numbers from 0 to",
+    ),
+    "masks without a rate": (
+        GOOD.weights, {"x": x, "masks": np.ones((0, 2), bool)}, Y, {}, ValueError,
+        "`masks` must be booleans ... dropout=0.0",
+    ),
+    "nonlinearity": (
+        GOOD.weights, {"x": x}, Y, {"nonlinearity": "selu"}, ValueError,
+        "`nonlinearity` must be 'tanh' or 'relu', got 'selu'",
+    ),
+    "no weights": ({}, {"x": x}, Y, {}, ValueError, "`params` has no `weight_ih`"),
+    "half precision": (
+        GOOD.weights, {"x": x.astype(np.float16)}, Y, {}, TypeError, "numbers are float16: only"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_arguments(name):
+    weights, inputs, outputs, options, error, message = REFUSED[name]
+    assert_refused(lambda: diagnose(None, weights, inputs, outputs, **options), error, message)
+
+
+def test_a_port_that_returns_something_else():
+    port = lambda weights, **inputs: {"z": inputs["x"]}
+    message = "the port returned z: wanted some of y, hn, cn"
+    assert_refused(lambda: diagnose(None, *GOOD, port), ValueError, message)
+
+
+def test_command_refuses(tmp_path, capsys):
+    def refused(*arguments):
+        with pytest.raises(SystemExit) as exit:
+            main(["diagnose", *map(str, arguments)])
+        assert exit.value.code == 2
+        return " ".join(capsys.readouterr().err.partition("error: ")[2].split())
+
+    assert "names no file" in refused(tmp_path / "none.npz")
+    np.savez(tmp_path / "empty.npz", x=x)
+    assert "has no weights: save them as 'w/weight_ih_l0'" in refused(tmp_path / "empty.npz")
+    np.savez(tmp_path / "other.npz", x=x, z=x)
+    assert "has 'z': it may have w/<torch name>, x, h0" in refused(tmp_path / "other.npz")
+    folder = tmp_path / "no" / "report.json"
+    assert "there is no such folder" in refused(tmp_path / "other.npz", "--json", folder)
