@@ -100,6 +100,7 @@ def run_port(port: Port, case: Case, data: Data) -> tuple[Data, Arrays]:
         constants["masks"] = data.masks
 
     def call(leaves: Any) -> Arrays:
+        leaves = {name: leaves[name] for name in data.leaves}  # in torch's order: JAX sorts them
         params = {n: a for n, a in leaves.items() if n.startswith(("weight", "bias"))}
         inputs = {n.replace("_", ""): a for n, a in leaves.items() if n not in params}
         return _named(case, port(params, **inputs, **constants))
@@ -112,7 +113,6 @@ def run_port(port: Port, case: Case, data: Data) -> tuple[Data, Arrays]:
             name: rng.standard_normal(a.shape).astype(a.dtype) for name, a in results.items()
         }
         grads = pullback({name: jnp.asarray(a) for name, a in cotangents.items()})[0]
-        # In our order: JAX sorts the keys of a dict.
         found = {name: results[name] for name in OUTPUTS.values() if name in results}
         found |= {f"grad {name}": grads[name] for name in data.leaves}
     return data._replace(cotangents=cotangents), {n: np.asarray(a) for n, a in found.items()}

@@ -246,7 +246,9 @@ def name(result: Result) -> str:
 
 
 def ratio(error: float, own: float) -> str:
-    return f"{error / own:.1f}" if own else "–" if error == 0 else "∞"
+    if not own:
+        return "–" if error == 0 else "∞"
+    return f"{error / own:.1f}" if error < 1000 * own else f"{error / own:.0e}"
 
 
 def write(path: pathlib.Path, results: Sequence[Result], device: str) -> None:

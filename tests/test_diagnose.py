@@ -2,6 +2,7 @@
 
 import functools
 import json
+import pathlib
 import subprocess
 import sys
 import zlib
@@ -466,6 +467,8 @@ def test_it_is_named_first(name):
 
 def test_there_are_enough():
     assert len(PLANTED) >= 40
+    readme = pathlib.Path(__file__).parent.parent / "README.md"
+    assert f"plants {len(PLANTED)} mistakes" in readme.read_text()
 
 
 # Right ports, each written otherwise than torch's, and none of them accused.
