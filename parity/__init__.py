@@ -1,7 +1,9 @@
 """Does a JAX network compute what its torch original computes? The answer, with evidence.
 
-`python -m parity` holds jaxrnn against torch.nn. As a library: `check` verifies a checkpoint,
-`verify` one configuration, `judge` any two sets of tensors against a third.
+`python -m parity` holds jaxrnn against torch.nn. As a library: `compare` holds any JAX function
+against any torch module, `assert_parity` does so in tests, `trace` finds the first layer that
+differs; `check` verifies a checkpoint, `verify` one configuration, `judge` any two sets of tensors
+against a third.
 """
 
 import importlib
@@ -14,16 +16,30 @@ if TYPE_CHECKING:
     from .cases import Case
     from .check import check
     from .compare import judge
+    from .port import assert_parity, compare
+    from .port_report import Report
     from .verify import Result, verify
 
-__all__ = ["Case", "Result", "check", "judge", "verify"]
+__all__ = [
+    "Case",
+    "Report",
+    "Result",
+    "assert_parity",
+    "check",
+    "compare",
+    "judge",
+    "verify",
+]
 
 # Imported when asked for: pytest loads the plugin of this package in each of its runs, where torch
 # and jax may not be wanted, or not yet.
 _HOMES = {
     "Case": "cases",
+    "Report": "port_report",
     "Result": "verify",
+    "assert_parity": "port",
     "check": "check",
+    "compare": "port",
     "judge": "compare",
     "verify": "verify",
 }

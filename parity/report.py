@@ -258,8 +258,8 @@ def write_documents(path: pathlib.Path, results: Sequence[Compared], device: str
     """Likewise, of the texts' systems."""
     plain = [
         result._asdict()
-        | {"output": _plain_block(result.output)}
-        | {"gradient": result.gradient and _plain_block(result.gradient)}
+        | {"output": plain_block(result.output)}
+        | {"gradient": result.gradient and plain_block(result.gradient)}
         | {"failed": unseen(result) if result.mistake else not result.passed}
         for result in results
     ]
@@ -279,13 +279,13 @@ def _plain(result: Result) -> dict[str, Any]:
         "failed": failed(result),
         "wrong": result.wrong,
         "unjudged": result.unjudged,
-        "worst": _plain_block(result.worst),
+        "worst": plain_block(result.worst),
         "slack": result.slack,
         "seconds": round(result.seconds, 3),
     }
 
 
-def _plain_block(block: Block) -> dict[str, Any]:
+def plain_block(block: Block) -> dict[str, Any]:
     """JSON has no infinity."""
     finite = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
     return {name: finite(v) for name, v in (block._asdict() | {"used": block.used}).items()}
