@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .compare import judge
     from .port import assert_parity, compare
     from .port_report import Report
+    from .trace import trace
     from .verify import Result, verify
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "compare",
     "judge",
+    "trace",
     "verify",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "check": "check",
     "compare": "port",
     "judge": "compare",
+    "trace": "trace",
     "verify": "verify",
 }
 

@@ -173,6 +173,11 @@ def _remarks(
             name for name in system.outputs if other(name)
         ],
     }
+    return told(facts)
+
+
+def told(facts: Mapping[str, Sequence[str]]) -> list[str]:
+    """What there is to say, of no more names than can be read."""
     few = lambda names: ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
     return [f"{fact}: {few(names)}" for fact, names in facts.items() if names]
 

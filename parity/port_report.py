@@ -18,11 +18,12 @@ class Map(NamedTuple):
     """Where in a tensor the error is, in parts of what is allowed: `used`, (rows, columns).
 
     Of time steps, layers and states the largest of the batch. `labels` are those of its blocks,
-    which lie along the rows.
+    which lie along the rows, the tensor's `axis`.
     """
 
     tensor: str
     used: np.ndarray
+    axis: int
     axes: tuple[str, str]
     labels: list[str]
 
@@ -76,10 +77,10 @@ class Report(NamedTuple):
     @property
     def headline(self) -> str:
         """How many tensors agree."""
+        bad, count = sum(row.wrong for row in self.rows()), len(self.shapes)
         if self.passed:
-            return f"agrees in all of {len(self.shapes)} tensors"
-        bad = sum(row.wrong for row in self.rows())
-        told = [f"differs in {bad} of {len(self.shapes)} tensors"] if self.wrong else []
+            return f"{count} of {count} tensors agree"
+        told = [f"{bad} of {count} tensors differ"] if self.wrong else []
         told += [f"cannot be judged in full: {', '.join(self.unjudged)}"] if self.unjudged else []
         return "; ".join(told)
 
@@ -125,6 +126,7 @@ def report_of(
         if row.block is not None and len(row.shape) > 1
         if row.wrong or row.tensor in system.outputs or cut(row.tensor).labels[:1] == ["step 0"]
     ]
+    shown.sort(key=lambda name: name.removeprefix("grad ") in reference.data.params)  # come last
     blocks = lambda name: [block for block in bare.blocks if block.tensor == name]
     return bare._replace(
         maps=[_map(reference.truth[n], found[n], cut(n), blocks(n)) for n in shown]
@@ -146,7 +148,7 @@ def _map(truth: np.ndarray, found: np.ndarray, cut: Cut, blocks: Sequence[Block]
         names.get(kind, "row" if is_weight else "batch row"),
         "column" if is_weight else "feature",
     )
-    return Map(tensor, used.max(axis=others), axes, cut.labels if kind else [])
+    return Map(tensor, used.max(axis=others), rows, axes, cut.labels if kind else [])
 
 
 def _lines(of: Report) -> Iterator[str]:
@@ -156,7 +158,7 @@ def _lines(of: Report) -> Iterator[str]:
         yield f"first: {of.first}"
     rows = of.rows()
     kept = sorted(rows, key=lambda row: (row.wrong, row.block.used if row.block else 0))[-ROWS:]
-    table = [[*HEAD], *(_cells(row) for row in rows if row in kept)]
+    table = [[*HEAD], *(cells(row) for row in rows if row in kept)]
     widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
     yield ""
     for line in table:
@@ -175,7 +177,7 @@ def _lines(of: Report) -> Iterator[str]:
 HEAD = ("", "shape", "JAX's error", "torch's own", "allowed", "ratio", "worst at", "")
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
     shape, mark = str(list(row.shape)), "differs" if row.wrong else ""
     if row.block is None:
         return [row.tensor, shape, *[""] * 5, mark]

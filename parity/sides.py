@@ -75,12 +75,12 @@ def system_of(
     parameters: Parameters,
     inputs: Sequence[Any] | Mapping[str, Any],
     mapping: Mapper | Mapping[str, str | Mapper] | None,
-    watch: Callable[[nn.Module], Any] | None = None,
+    watch: Callable[[nn.Module], Callable[[], Any]] | None = None,
 ) -> System:
     """Both sides as functions of flat dicts of arrays; what the outputs are called is still open.
 
-    `watch` is given the copy of the module that is about to run; what it returns, once the module
-    has run, stands for the module's result.
+    `watch` is given the copy of the module that is about to run, and returns a function that gives,
+    when it has run, what stands for its result.
     """
     arrays, arguments = _read(inputs, _argument_names(torch_side), parameters.own)
 
@@ -97,17 +97,24 @@ def system_of(
             seen = watch and watch(module)
             with _default(dtype):
                 result = functional_call(module, params, args, kwargs)
-            return plain(seen if watch else result)
+            return seen() if seen else plain(result)
 
     def ours(params: Any, /, **flat: Any) -> Any:
+        flat = {name: jnp.asarray(a) for name, a in flat.items()}
         args, kwargs = arguments(flat)
         told = lambda: f"raised by the JAX function, which was called with\n{_told(params, flat)}"
         with _noted(told):
             return plain(jax_function(params, *args, **kwargs))
 
-    names = [getattr(f, "__name__", type(f).__name__) for f in (torch_side, jax_function)]
-    system = System("", " and ".join(names), None, arrays, ours, (), theirs)
+    title = f"{name_of(torch_side)} and {name_of(jax_function)}"
+    system = System("", title, None, arrays, ours, (), theirs)
     return system._replace(nest=_nest(mapping, parameters), constant=parameters.constant)
+
+
+def name_of(side: Any) -> str:
+    """A function's own name, or that of the class."""
+    side = getattr(side, "func", side)  # of functools.partial
+    return getattr(side, "__name__", type(side).__name__)
 
 
 def plain(tree: Any) -> Any:

@@ -56,6 +56,7 @@ class System(NamedTuple):
     constant: Collection[str] = ()  # buffers, which are not differentiated by
     batch_first: bool = True
     states: Collection[str] = ()  # (layers, batch, features), as is what is called h_… or c_…
+    stacked: Collection[str] = ()  # (time, batch, features), whatever `batch_first` says
 
 
 class Compared(NamedTuple):
@@ -337,7 +338,7 @@ def cut_of(system: System, data: Data, truth: Arrays) -> Callable[[str], Cut]:
 
     And the steps of a training, of what is there for each of them.
     """
-    steps, batch, time_axis = system.steps, *((0, 1) if system.batch_first else (1, 0))
+    steps = system.steps
 
     def cut(name: str) -> Cut:
         shape = truth[name].shape
@@ -350,7 +351,8 @@ def cut_of(system: System, data: Data, truth: Arrays) -> Callable[[str], Cut]:
             return Cut(0, [""], 0 if len(shape) else None)
         if tensor in system.states or tensor.startswith(("h_", "c_")):
             return Cut(0, [f"layer {k}" for k in range(shape[0])], 1)
-        return Cut(time_axis, [f"step {t}" for t in range(shape[time_axis])], batch)
+        axis = int(system.batch_first and tensor not in system.stacked)
+        return Cut(axis, [f"step {t}" for t in range(shape[axis])], 1 - axis)
 
     return cut
 
