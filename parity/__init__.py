@@ -1,8 +1,9 @@
 """Does a JAX network compute what its torch original computes? The answer, with evidence.
 
-`python -m parity` holds jaxrnn against torch.nn. As a library: `check` verifies a checkpoint,
-`verify` one configuration, `judge` any two sets of tensors against a third; `diagnose` says what is
-wrong with a recurrent layer.
+`python -m parity` holds jaxrnn against torch.nn. As a library: `compare` holds any JAX function
+against any torch module, `assert_parity` does so in tests, `trace` finds the first layer that
+differs, `diagnose` says what is wrong with a recurrent layer; `check` verifies a checkpoint,
+`verify` one configuration, `judge` any two sets of tensors against a third.
 """
 
 import importlib
@@ -17,19 +18,38 @@ if TYPE_CHECKING:
     from .compare import judge
     from .diagnose import diagnose
     from .diagnosis import Diagnosis
+    from .port import assert_parity, compare
+    from .port_report import Report
+    from .trace import trace
     from .verify import Result, verify
 
-__all__ = ["Case", "Diagnosis", "Result", "check", "diagnose", "judge", "verify"]
+__all__ = [
+    "Case",
+    "Diagnosis",
+    "Report",
+    "Result",
+    "assert_parity",
+    "check",
+    "compare",
+    "diagnose",
+    "judge",
+    "trace",
+    "verify",
+]
 
 # Imported when asked for: pytest loads the plugin of this package in each of its runs, where torch
 # and jax may not be wanted, or not yet.
 _HOMES = {
     "Case": "cases",
     "Diagnosis": "diagnosis",
+    "Report": "port_report",
     "Result": "verify",
+    "assert_parity": "port",
     "check": "check",
+    "compare": "port",
     "diagnose": "diagnose",
     "judge": "compare",
+    "trace": "trace",
     "verify": "verify",
 }
 

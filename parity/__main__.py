@@ -1,12 +1,13 @@
-"""The command: `python -m parity`, and `check`, `diagnose`, `documents`, `training`, `bench`."""
+"""The command: `python -m parity`, and its `compare`, `trace`, `diagnose`, `check` and so on."""
 
 import argparse
 import fnmatch
+import functools
 import importlib.util
 import io
-import json
 import os
 import pathlib
+import runpy
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -23,11 +24,13 @@ from .cases import Case, table
 from .check import check
 from .diagnose import diagnose
 from .mistakes import MISTAKES
+from .port import compare
 from .problem import read_npz
 from .rows import DOCUMENTS
 from .run import jobs, run_all, run_systems, system_jobs
 from .script import write_script
 from .tensors import DTYPES
+from .trace import trace
 from .trajectories import TRAININGS
 from .verify import Result
 
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(soft_wrap=True)
     commands = {
+        "compare": functools.partial(_port, "compare"),
+        "trace": functools.partial(_port, "trace"),
         "check": _check,
         "diagnose": _diagnose,
         "documents": _documents,
@@ -54,8 +59,8 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "python -m parity",
         description="Holds jaxrnn against torch.nn over the whole option surface. Exit status 1 on "
-        "any disagreement. See also: python -m parity check --help, … diagnose --help, … documents "
-        "--help, … training --help, … bench --help",
+        "any disagreement. See also: python -m parity compare --help, … trace --help, … diagnose "
+        "--help, … check --help, … documents --help, … training --help, … bench --help",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
@@ -80,6 +85,47 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
     start = time.perf_counter()
     results = _progress(console, run_all(work, options.device), total)
     return _report(console, results, start, options)
+
+
+def _port(command: str, console: Console, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        f"python -m parity {command}",
+        description="Holds your own JAX function against your own torch module"
+        + (": outputs and gradients." if command == "compare" else ", layer by layer.")
+        + " Exit status 1 on any disagreement.",
+        epilog="The function in FILE.py returns a dict: the module as `torch`, the function as "
+        f"`jax`, `inputs`, and other arguments of parity.{command} if there are any.",
+    )
+    parser.add_argument("source", metavar="FILE.py[:NAME]", help="a function, by default `port`")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: the dict's own, or float64")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="likewise, as pictures")
+    options = parser.parse_args(arguments)
+
+    _check_options(parser, options)
+    if options.html and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--html needs matplotlib, which comes with the extra `parity`")
+    file, _, name = options.source.partition(".py:")
+    path = pathlib.Path(f"{file}.py" if name else file)
+    if not path.is_file():
+        parser.error(f"there is no file {path}")
+    sys.path.insert(0, str(path.parent.absolute()))  # for what lies beside it, as python has it
+    found = runpy.run_path(str(path)).get(name or "port")
+    if not callable(found):
+        parser.error(f"{path} defines no function `{name or 'port'}`")
+    given = dict(found())
+    if missing := [key for key in ("torch", "jax", "inputs") if key not in given]:
+        parser.error(f"the dict of `{name or 'port'}` has no {missing[0]!r}")
+    sides = given.pop("torch"), given.pop("jax")
+    given |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})
+    result = {"compare": compare, "trace": trace}[command](*sides, **given)
+    print(result)
+    if options.json:
+        options.json.write_text(result.to_json())
+    if options.html:
+        options.html.write_text(result.to_html())
+    return int(not result.passed)
 
 
 def _check(console: Console, arguments: Sequence[str]) -> int:
@@ -159,7 +205,7 @@ def _diagnose(console: Console, arguments: Sequence[str]) -> int:
         parser.error(str(error))
     console.print(str(found), markup=False, highlight=False)
     if options.json:
-        options.json.write_text(json.dumps(found.to_json(), indent=1))
+        options.json.write_text(found.to_json())
     if options.script:
         write_script(found.problem, options.script)
     return int(not found.passed)
@@ -247,7 +293,7 @@ def _bench_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[C
     if options.plot and (options.plot.suffix != ".png" or not options.plot.parent.is_dir()):
         parser.error(f"--plot {options.plot}: must be a .png in a folder that there is")
     if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib, which comes with the extra `bench`")
+        parser.error("--plot needs matplotlib, which comes with the extra `parity`")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others need the GPU's memory
     _check_options(parser, options)
     return options, cases, before

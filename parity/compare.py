@@ -111,7 +111,8 @@ def judge(
                 )
                 continue
             # Forward in time the digits are lost one after the other: the first steps have theirs.
-            steps = blocks[1:] if name == "y" else []
+            forward = cut(name).labels[:1] == ["step 0"] and not name.startswith("grad ")
+            steps = blocks[1:] if forward else []
             kept = next((t for t, block in enumerate(steps) if block.own > limit), len(steps))
             blocks = steps[:kept]
             unjudged.append(f"{name} from step {kept} on" if kept else name)
@@ -147,9 +148,9 @@ def _first(mask: np.ndarray) -> list[int]:
 def _conditioning(truth: np.ndarray, runs: list[np.ndarray]) -> tuple[float, float]:
     """How far torch is from the truth, and its own runs from one another, relative to the truth."""
     plain, *moved = (run.astype(np.longdouble) for run in runs)
-    scale = _rms(truth) or 1.0
-    spread = _rms(np.array([run - plain for run in moved])) if moved else 0.0
-    return float(_rms(plain - truth) / scale), float(spread / scale)
+    scale = rms(truth) or 1.0
+    spread = rms(np.array([run - plain for run in moved])) if moved else 0.0
+    return float(rms(plain - truth) / scale), float(spread / scale)
 
 
 def _blocks(
@@ -164,31 +165,33 @@ def _blocks(
     """The whole tensor, then its blocks in order."""
     error = np.abs(jax.astype(np.longdouble) - truth)
     own = np.sqrt(np.mean([(run.astype(np.longdouble) - truth) ** 2 for run in runs], axis=0))
-    size = truth.shape[cut.axis] // len(cut.labels) if truth.ndim else 0
-    for k, label in enumerate(["", *cut.labels] if len(cut.labels) > 1 else [""]):
-        part: list[slice] = [slice(None)] * truth.ndim
-        start = (k - 1) * size
-        if k:
-            part[cut.axis] = slice(start, start + size)
-        at = tuple(part)
+    for k, at in enumerate(parts(truth.shape, cut)):
         if error[at].size == 0:
             continue
-        scale = _rms(truth[at]) or 1.0
+        scale = rms(truth[at]) or 1.0
         factor, floor = PART if k else WHOLE
         worst = np.unravel_index(int(np.argmax(error[at])), error[at].shape)
-        index = [int(i) for i in worst]
-        if k:
-            index[cut.axis] += start
+        index = [int(i) + (part.start or 0) for i, part in zip(worst, at, strict=True)]
         yield Block(
             name,
-            label,
-            float(_rms(error[at]) / scale),
-            float(_rms(own[at]) / scale),
-            float(slack * (factor * _rms(own[at]) / scale + floor * eps)),
+            cut.labels[k - 1] if k else "",
+            float(rms(error[at]) / scale),
+            float(rms(own[at]) / scale),
+            float(slack * (factor * rms(own[at]) / scale + floor * eps)),
             tuple(index),
             None if cut.batch_axis is None else index[cut.batch_axis],
         )
 
 
-def _rms(a: np.ndarray) -> np.floating:
+def parts(shape: Sequence[int], cut: Cut) -> list[tuple[slice, ...]]:
+    """Where a whole tensor lies, and where each of its blocks, if there are several."""
+    whole = [slice(None)] * len(shape)
+    if len(cut.labels) < 2:
+        return [tuple(whole)]
+    size = shape[cut.axis] // len(cut.labels)
+    block = lambda k: [*whole[: cut.axis], slice(k * size, (k + 1) * size), *whole[cut.axis + 1 :]]
+    return [tuple(whole), *(tuple(block(k)) for k in range(len(cut.labels)))]
+
+
+def rms(a: np.ndarray) -> np.floating:
     return np.sqrt(np.mean(np.square(a)))

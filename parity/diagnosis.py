@@ -1,6 +1,7 @@
 """What `diagnose` found out, for people and for programs."""
 
-from typing import Any, NamedTuple
+import json
+from typing import NamedTuple
 
 from . import report
 from .compare import Block, Verdict
@@ -46,12 +47,13 @@ class Diagnosis(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "agrees"
+        """All agrees, and all could be judged."""
+        return self.verdict == "agrees" and not self.torch.unjudged
 
     def __str__(self) -> str:
         parts = {
             "inputs": self.problem.remarks or ["nothing unusual"],
-            "verdict": [_VERDICTS[self.verdict], *_table(self.torch)],
+            "verdict": [_VERDICTS[self.verdict, self.passed], *_table(self.torch)],
             "where": self.where,
             "looks like": self.patterns,
             "what": self._what(),
@@ -66,7 +68,7 @@ class Diagnosis(NamedTuple):
         return self.explanations[0].conventions if self.explanations else ()
 
     def _what(self) -> list[str]:
-        if self.passed:
+        if self.verdict == "agrees":
             return []
         if not self.explanations:
             lines = [f"none of what is known explains it ({self.tried})"]
@@ -87,9 +89,9 @@ class Diagnosis(NamedTuple):
             lines.append("this explains the outputs; some gradients are wrong besides")
         return lines + [f"as well explained: the port {tie}" for tie in ties]
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it but the arrays, in what JSON has."""
-        return {
+    def to_json(self) -> str:
+        """All of it but the arrays; what is infinite or no number is null."""
+        plain = {
             "about": _about(self.problem),
             "versions": report.versions("cpu", _truth(self.problem)),
             "inputs": self.problem.remarks,
@@ -110,13 +112,15 @@ class Diagnosis(NamedTuple):
             ],
             "tried": self.tried,
         }
+        return json.dumps(plain, indent=1, allow_nan=False)
 
 
 _VERDICTS = {
-    "agrees": "the port agrees with torch",
-    "named": "the port DISAGREES with torch",
-    "precision": "the port DISAGREES with torch, as far as precision goes",
-    "unknown": "the port DISAGREES with torch",
+    ("agrees", True): "the port agrees with torch",
+    ("agrees", False): "the port agrees with torch, as far as that can be judged",
+    ("named", False): "the port DISAGREES with torch",
+    ("precision", False): "the port DISAGREES with torch, as far as precision goes",
+    ("unknown", False): "the port DISAGREES with torch",
 }
 
 

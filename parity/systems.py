@@ -3,13 +3,13 @@
 The criterion is that of `compare`. For float32 the truth is torch in float64. For float64 there is
 mostly no third computation: torch is the truth, and its own error is what moving every input by an
 ulp does to it. What such a system is made of, its recurrent layers, is judged more strictly by
-`verify`.
+`verify`; what users bring is made a system by `port`.
 """
 
 import re
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 import jaxrnn
 
-from .compare import Arrays, Block, Cut, judge
+from .compare import Arrays, Block, Cut, Verdict, judge
 from .tensors import DTYPES, GATES, move
 from .torch_side import array, exactly, tensor
 from .verify import PERTURBED, torch_device
@@ -35,13 +35,14 @@ class System(NamedTuple):
 
     `torch(module, **inputs)` and `jax(params, **inputs)` return trees whose leaves, in order, are
     called `outputs`. Parameters are drawn, one array for each name in the module's state_dict; a
-    training, which is not differentiated, starts from the module's own. Floating inputs take part
-    in rounding, perturbing and differentiating; others are passed on.
+    training, which is not differentiated, starts from the module's own. Without a module they must
+    be given, and `torch(params, **inputs)` takes them by name. Floating inputs take part in
+    rounding, perturbing and differentiating; others are passed on.
     """
 
     row: str
     name: str
-    module: torch.nn.Module
+    module: torch.nn.Module | None
     inputs: Arrays
     jax: Callable[..., Any]
     outputs: Sequence[str]
@@ -51,6 +52,11 @@ class System(NamedTuple):
     idle: Sequence[str] = ()  # parameters that have no gradient, as the text would have it
     steps: int = 1  # of a training: each rounds anew, and errors add up as in a random walk
     truth: Callable[..., Arrays] | None = None  # of some outputs, better than torch in float64
+    nest: Callable[[Any], Any] = jaxrnn.from_state_dict  # from the parameters to JAX's
+    constant: Collection[str] = ()  # buffers, which are not differentiated by
+    batch_first: bool = True
+    states: Collection[str] = ()  # (layers, batch, features), as is what is called h_… or c_…
+    stacked: Collection[str] = ()  # (time, batch, features), whatever `batch_first` says
 
 
 class Compared(NamedTuple):
@@ -118,10 +124,11 @@ def run_reference(
     dtype: str,
     params: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
+    cotangents: Mapping[str, np.ndarray] | None = None,
 ) -> Reference:
     """Torch's part of `verify_system`, which several functions may be judged by."""
     start, on = time.perf_counter(), torch_device(device)
-    data, rng = _draw(system, dtype, params), np.random.default_rng(0)
+    data, rng = draw(system, dtype, params, cotangents), np.random.default_rng(0)
     inputs = [data, *(_moved(data, rng) for _ in range(PERTURBED))]
     runs = [_run_torch(system, each, on) for each in inputs]
     truth = runs[0] if dtype == "float64" else _run_torch(system, _widen(data), on)
@@ -134,44 +141,59 @@ def judge_system(
     system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
 ) -> Compared:
     """JAX's part of `verify_system`."""
-    start, (data, runs, truth, dtype, device, seconds) = time.perf_counter(), reference
-    eps = float(ml_dtypes.finfo(DTYPES[dtype]).eps)
-    with (
-        jax.enable_x64(True),
-        jax.default_device(jax.devices(device)[0]),
-        jax.default_matmul_precision("highest"),
-    ):
-        found = _run_jax(system, data, jax_function or system.jax)
-    cut = _cut(data, truth, system.steps)
-    verdicts = []
-    for part in ("outputs", "gradients"):
-        pick = lambda run, part=part: {
-            name: a for name, a in run.items() if name.startswith("grad ") == (part == "gradients")
-        }
-        verdicts.append(
-            judge(
-                *(pick(truth), [pick(run) for run in runs], pick(found), cut, eps),
-                slack=system.steps**0.5,
-            )
-        )
-    outputs, gradients = verdicts
+    start = time.perf_counter()
+    outputs, gradients = judge_run(system, reference, run_jax(system, reference, jax_function))
+    idle = [f"{name}: torch itself has no gradient for it" for name in still(system, reference)]
     return Compared(
-        *(system.row, system.name, dtype, outputs.worst),
+        *(system.row, system.name, reference.dtype, outputs.worst),
         gradients.worst if system.differentiate else None,
-        outputs.wrong + gradients.wrong + _idle(system, data, truth),
+        outputs.wrong + gradients.wrong + idle,
         outputs.unjudged + gradients.unjudged,
-        seconds + time.perf_counter() - start,
+        reference.seconds + time.perf_counter() - start,
         system.steps,
     )
 
 
-def _draw(system: System, dtype: str, params: Mapping[str, np.ndarray] | None) -> Data:
+def run_jax(
+    system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
+) -> Arrays:
+    """JAX's outputs and gradients; x64 is on for float64 only, lest arrays it makes be wider."""
+    with (
+        jax.enable_x64(reference.dtype == "float64"),
+        jax.default_device(jax.devices(reference.device)[0]),
+        jax.default_matmul_precision("highest"),
+    ):
+        return _run_jax(system, reference.data, jax_function or system.jax)
+
+
+def judge_run(system: System, reference: Reference, found: Arrays) -> tuple[Verdict, Verdict]:
+    """On its outputs, and on its gradients."""
+    eps = float(ml_dtypes.finfo(DTYPES[reference.dtype]).eps)
+    cut = cut_of(system, reference.data, reference.truth)
+
+    def verdict(gradients: bool) -> Verdict:
+        pick = lambda run: {n: a for n, a in run.items() if n.startswith("grad ") == gradients}
+        runs = [pick(run) for run in reference.runs]
+        if runs[0] and gradients and not pick(found):
+            return Verdict([], ["gradients: none, where outputs differ in number or shape"], [])
+        return judge(pick(reference.truth), runs, pick(found), cut, eps, system.steps**0.5)
+
+    return verdict(gradients=False), verdict(gradients=True)
+
+
+def draw(
+    system: System,
+    dtype: str,
+    params: Mapping[str, np.ndarray] | None,
+    given: Mapping[str, np.ndarray] | None = None,
+) -> Data:
     rng = np.random.default_rng(zlib.crc32(f"{system.row} {system.name}".encode()))
-    to = lambda a: np.asarray(a).astype(DTYPES[dtype]) if _floating(np.asarray(a)) else a
+    to = lambda a: np.asarray(a).astype(DTYPES[dtype]) if floating(np.asarray(a)) else a
+    own = system.module.state_dict() if system.module is not None else {}
     if params is None and not system.differentiate:
-        params = {name: a.numpy() for name, a in system.module.state_dict().items()}
+        params = {name: a.numpy() for name, a in own.items()}
     elif params is None:
-        shapes = {name: tuple(a.shape) for name, a in system.module.state_dict().items()}
+        shapes = {name: tuple(a.shape) for name, a in own.items()}
         params = {
             name: rng.standard_normal(shape) / np.sqrt(shape[-1]) for name, shape in shapes.items()
         }
@@ -182,18 +204,20 @@ def _draw(system: System, dtype: str, params: Mapping[str, np.ndarray] | None) -
     )
     if not system.differentiate:
         return data
-    results = _torch_outputs(system, *_tensors(data, "cpu"))
+    if given is not None:
+        return data._replace(cotangents={name: to(a) for name, a in given.items()})
+    results = _torch_outputs(system, *tensors(system, data, "cpu"))
     cotangents = {name: to(rng.standard_normal(a.shape)) for name, a in results.items()}
     return data._replace(cotangents=cotangents)
 
 
-def _idle(system: System, data: Data, truth: Arrays) -> list[str]:
+def still(system: System, reference: Reference) -> list[str]:
     """What has gradients of 0 only, or is not moved by training: comparing it says nothing."""
-    start = {f"final {name}": a for name, a in data.params.items()}
-    start |= {name: np.zeros(()) for name in truth if name.startswith("grad ")}
+    start = {f"final {name}": a for name, a in reference.data.params.items()}
+    start |= {name: np.zeros(()) for name in reference.truth if name.startswith("grad ")}
     return [
-        f"{name}: torch itself has no gradient for it"
-        for name, a in truth.items()
+        name
+        for name, a in reference.truth.items()
         if name in start and (a == start[name]).all() and name.split()[-1] not in system.idle
     ]
 
@@ -208,17 +232,22 @@ def _widen(data: Data) -> Data:
 
 
 def _floats(data: Data, change: Callable[[np.ndarray], np.ndarray]) -> Data:
-    one = lambda a: change(a) if _floating(a) else a
+    one = lambda a: change(a) if floating(a) else a
     return Data(*({name: one(a) for name, a in arrays.items()} for arrays in data))
 
 
-def _floating(a: np.ndarray) -> bool:
+def floating(a: Any) -> bool:
     return jnp.issubdtype(a.dtype, jnp.floating)
 
 
-def _tensors(data: Data, device: str) -> tuple[Any, Any]:
+def _varies(system: System, name: str, a: np.ndarray) -> bool:
+    """Whether it is differentiated by."""
+    return floating(a) and name not in system.constant
+
+
+def tensors(system: System, data: Data, device: str) -> tuple[Any, Any]:
     params, inputs = (
-        {name: tensor(a, device).requires_grad_(_floating(a)) for name, a in arrays.items()}
+        {n: tensor(a, device).requires_grad_(_varies(system, n, a)) for n, a in arrays.items()}
         for arrays in (data.params, data.inputs)
     )
     return params, inputs
@@ -234,8 +263,11 @@ def _torch_outputs(system: System, params: Any, inputs: Any) -> dict[str, torch.
         def forward(self, **inputs: Any) -> Any:
             return system.torch(self.it, **inputs)
 
-    named = {f"it.{name}": a for name, a in params.items()}
-    result = functional_call(Called(), named, (), inputs, strict=True)
+    if system.module is None:
+        result = system.torch(params, **inputs)
+    else:
+        named = {f"it.{name}": a for name, a in params.items()}
+        result = functional_call(Called(), named, (), inputs, strict=True)
     return dict(zip(system.outputs, jax.tree.leaves(result), strict=True))
 
 
@@ -245,42 +277,54 @@ def _run_torch(system: System, data: Data, device: str) -> Arrays:
 
 
 def _results(system: System, data: Data, device: str) -> Arrays:
-    params, inputs = _tensors(data, device)
+    params, inputs = tensors(system, data, device)
     outputs = _torch_outputs(system, params, inputs)
     results = {name: _wide(array(a)) for name, a in outputs.items()}
     if system.differentiate:
-        leaves = params | {name: a for name, a in inputs.items() if a.requires_grad}
+        leaves = {n: a for group in (params, inputs) for n, a in group.items() if a.requires_grad}
         cotangents = {name: tensor(a, device) for name, a in data.cotangents.items()}
-        score = torch.stack([(outputs[name] * g).sum() for name, g in cotangents.items()]).sum()
-        grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
+        score = sum((outputs[name] * g).sum() for name, g in cotangents.items())
+        grads: Any = [torch.zeros_like(a) for a in leaves.values()]
+        if isinstance(score, torch.Tensor) and score.requires_grad:
+            grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
         results |= {f"grad {n}": array(g) for n, g in zip(leaves, grads, strict=True)}
     return results
 
 
 def _run_jax(system: System, data: Data, function: Callable[..., Any]) -> Arrays:
-    constants = {name: a for name, a in data.inputs.items() if not _floating(a)}
-    inputs = {name: a for name, a in data.inputs.items() if _floating(a)}
+    pick = lambda arrays, wanted: {
+        name: a for name, a in arrays.items() if _varies(system, name, a) == wanted
+    }
+    varying, constant = ([pick(a, wanted) for a in data[:2]] for wanted in (True, False))
 
-    def outputs(params: Any, inputs: Any, constants: Any) -> dict[str, Any]:
-        nested = jaxrnn.from_state_dict(params) if params else {}
-        leaves = jax.tree.leaves(function(nested, **inputs, **constants))
+    def outputs(varying: Any, constant: Any) -> dict[str, Any]:
+        params, inputs = (one | other for one, other in zip(varying, constant, strict=True))
+        leaves = jax.tree.leaves(function(system.nest(params), **inputs))
         more = [f"output {i}" for i in range(len(system.outputs), len(leaves))]
         return dict(zip([*system.outputs, *more], leaves, strict=False))
 
-    @jax.jit
-    def compute(params: Any, inputs: Any, constants: Any, cotangents: Any) -> dict[str, Any]:
-        result, pullback = jax.vjp(lambda p, i: outputs(p, i, constants), params, inputs)
+    def sorted_out(varying: Any, constant: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        found = {name: jnp.asarray(a) for name, a in outputs(varying, constant).items()}
+        smooth = {name: a for name, a in found.items() if floating(a)}
+        return smooth, {name: a for name, a in found.items() if name not in smooth}
+
+    def compute(varying: Any, constant: Any, cotangents: Any) -> dict[str, Any]:
+        result, pullback, rest = jax.vjp(lambda v: sorted_out(v, constant), varying, has_aux=True)
         shapes = lambda arrays: {name: a.shape for name, a in arrays.items()}
         if shapes(result) != shapes(cotangents):
-            return result  # nothing to differentiate; the comparison will say what is wrong
+            return result | rest  # nothing to differentiate; the verdict will say what is wrong
         cotangents = jax.tree.map(lambda a, b: a.astype(b.dtype), cotangents, result)
-        grads = pullback(cotangents)
-        return result | {f"grad {n}": g for tree in grads for n, g in tree.items()}
+        [grads] = pullback(cotangents)
+        return result | rest | {f"grad {n}": g for tree in grads for n, g in tree.items()}
 
     if system.differentiate:
-        found = compute(data.params, inputs, constants, data.cotangents)
+        try:
+            found = jax.jit(compute)(varying, constant, data.cotangents)
+        except jax.errors.JAXTypeError:  # it looks at values, such as lengths: not to be compiled
+            varying, constant, given = jax.device_put((varying, constant, data.cotangents))
+            found = compute(varying, constant, given)
     else:  # some of it may be the host's work
-        found = outputs(data.params, inputs, constants)
+        found = outputs(varying, constant)
     return {name: _wide(np.asarray(a)) for name, a in found.items()}
 
 
@@ -289,27 +333,35 @@ def _wide(a: np.ndarray) -> np.ndarray:
     return a.astype(np.int64) if jnp.issubdtype(a.dtype, jnp.integer) else a
 
 
-def _cut(data: Data, truth: Arrays, steps: int) -> Callable[[str], Cut]:
+def cut_of(system: System, data: Data, truth: Arrays) -> Callable[[str], Cut]:
     """Gates of recurrent weights, layers of a state, steps of what has (batch, time, features).
 
     And the steps of a training, of what is there for each of them.
     """
+    steps = system.steps
 
     def cut(name: str) -> Cut:
-        if steps > 1 and truth[name].shape[:1] == (steps,) and not name.startswith("final "):
+        shape = truth[name].shape
+        if steps > 1 and shape[:1] == (steps,) and not name.startswith("final "):
             return Cut(0, [f"step {t}" for t in range(steps)])
         tensor = name.removeprefix("grad ").removeprefix("final ")
-        if tensor in data.params:
-            if _GATED.search(tensor):
-                rows, size = data.params[_GATED.sub("weight_hh", tensor)].shape
-                return Cut(0, [f"gate {gate}" for gate in GATES[rows // size]])
-            return Cut(0, [""])
-        shape = data.inputs[tensor].shape if tensor in data.inputs else ()
-        shape = shape or data.cotangents.get(tensor, np.empty(())).shape
+        if tensor in data.params and name != tensor:
+            return Cut(0, [f"gate {gate}" for gate in _gates(data.params, tensor)] or [""])
         if len(shape) != 3:
             return Cut(0, [""], 0 if len(shape) else None)
-        if tensor.startswith(("h_", "c_")):
+        if tensor in system.states or tensor.startswith(("h_", "c_")):
             return Cut(0, [f"layer {k}" for k in range(shape[0])], 1)
-        return Cut(1, [f"step {t}" for t in range(shape[1])], 0)
+        axis = int(system.batch_first and tensor not in system.stacked)
+        return Cut(axis, [f"step {t}" for t in range(shape[axis])], 1 - axis)
 
     return cut
+
+
+def _gates(params: Arrays, name: str) -> list[str]:
+    """Of a recurrent weight or bias of torch's, the gates that lie on one another in it."""
+    recurrent = params.get(_GATED.sub("weight_hh", name))
+    if not _GATED.search(name) or recurrent is None or recurrent.ndim != 2:
+        return []
+    rows, size = recurrent.shape
+    size = params.get(_GATED.sub("weight_hr", name), recurrent).shape[1]  # projected
+    return GATES.get(rows // size, [])
