@@ -61,7 +61,7 @@ def state_problem(
     if "x" not in inputs:
         raise ValueError(f"`inputs` has no 'x', only {', '.join(inputs) or 'nothing'}")
     given = {name: _array(f"inputs[{name!r}]", a) for name, a in inputs.items()}
-    results = None
+    results: Arrays = {}
     if isinstance(outputs, Mapping):
         if not outputs or not outputs.keys() <= OUTPUTS.keys():
             raise ValueError(
@@ -75,7 +75,7 @@ def state_problem(
             f"port(weights, x=x, …), got a {type(outputs).__name__}"
         )
     case = _case(found, given, results, nonlinearity, batch_first, dropout)
-    floats = [*params.values(), given["x"], *(results or {}).values()]
+    floats = [*params.values(), given["x"], *results.values()]
     dtype = max((a.dtype for a in floats), key=lambda dtype: jnp.finfo(dtype).eps).name
     if dtype not in DTYPES:
         raise TypeError(f"numbers are {dtype}: only {', '.join(DTYPES)} are judged; widen them")
@@ -145,7 +145,7 @@ def _array(what: str, value: Any) -> np.ndarray:
 def _case(
     found: jaxrnn.Structure,
     given: Arrays,
-    results: Arrays | None,
+    results: Arrays,
     nonlinearity: str,
     batch_first: bool | None,
     dropout: float,
@@ -162,7 +162,7 @@ def _case(
         raise ValueError(f"`x` has shape {x.shape}: there is nothing in it to compare")
     batched = x.ndim == (2 if cell else 3)
     if batch_first is None:
-        batch_first = batched and not cell and _batch_first(x, given, results or {})
+        batch_first = batched and not cell and _batch_first(x, given, results)
     if cell:
         time, batch = 1, len(x) if batched else None
     elif not batched:
@@ -226,13 +226,13 @@ def _data(case: Case, params: Arrays, given: Arrays, dtype: str) -> Data:
     return Data(leaves, cotangents, {}, masks)
 
 
-def _remarks(case: Case, data: Data, params: Arrays, results: Arrays | None) -> list[str]:
+def _remarks(case: Case, data: Data, params: Arrays, results: Arrays) -> list[str]:
     """What is unusual in the inputs, and which mistakes they cannot show."""
     remarks = []
     dtypes = sorted({a.dtype.name for a in params.values()})
     if len(dtypes) > 1:
         remarks.append(f"the weights mix {' and '.join(dtypes)}: torch would not run them")
-    told = {a.dtype.name for a in (results or {}).values()} - set(dtypes)
+    told = {a.dtype.name for a in results.values()} - set(dtypes)
     if told:
         x64 = ": is jax_enable_x64 off?" if "float64" in dtypes else ""
         remarks.append(f"the weights are {dtypes[0]}, the outputs {', '.join(sorted(told))}{x64}")

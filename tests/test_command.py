@@ -16,6 +16,7 @@ from jaxrnn import Structure, optim
 from parity import report, training, trajectories
 from parity.__main__ import main
 from parity.cases import Case, table
+from parity.commands import COMMANDS
 from parity.compare import Block
 from parity.mistakes import MISTAKES
 from parity.rows import DOCUMENTS
@@ -329,7 +330,8 @@ def test_help_mentions_the_other_commands(capsys):
         main(["--help"])
     assert exit.value.code == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "python -m parity check --help, … documents --help, … training --help" in out
+    for command in COMMANDS:
+        assert command in out.partition("other commands")[2]
 
 
 def test_check_declines(capsys, tmp_path, model):

@@ -1,0 +1,55 @@
+"""`documents` and `training`: systems of the PyTorch texts, by rows."""
+
+import argparse
+import pathlib
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from .. import report
+from ..rows import DOCUMENTS
+from ..run import run_systems, system_jobs
+from ..trajectories import TRAININGS
+from .common import DEVICES, check_options, progress
+
+
+DESCRIPTIONS = {
+    "documents": "Holds jaxrnn against every system of the PyTorch texts: models, sequence to "
+    "sequence, data, short trainings; and plants known mistakes in them. Exit status 1 on any "
+    "disagreement, missing row or mistake that is not seen.",
+    "training": "Holds jaxrnn's optimisers and schedulers against torch's, step by step, and "
+    "whole trainings of the PyTorch texts; and plants known mistakes in them. Exit status 1 on "
+    "any disagreement or mistake that is not seen.",
+}
+KNOWN = {"documents": DOCUMENTS, "training": TRAININGS}
+SHOW = {"documents": report.show_documents, "training": report.show_training}
+
+
+def run(console: Console, command: str, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        f"python -m parity {command}", description=DESCRIPTIONS[command]
+    )
+    example = {"documents": "0.8 1.6", "training": "AdamW 0.3"}[command]
+    parser.add_argument("row", nargs="*", help=f"only these rows, such as {example}")
+    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    options = parser.parse_args(arguments)
+
+    known = KNOWN[command]
+    if unknown := [row for row in options.row if row not in known]:
+        parser.error(f"there is no row {unknown[0]}; the rows are {', '.join(known)}")
+    check_options(parser, options)
+    rows = [row for row in known if not options.row or row in options.row]
+    work = system_jobs(command, rows)
+    total = sum(1 + len(job.mistakes) for job in work)
+    start = time.perf_counter()
+    results = progress(console, run_systems(work, options.device), total)
+    results.sort(key=lambda result: (rows.index(result.row), result.name, result.mistake or ""))
+    SHOW[command](console, rows, results)
+    console.print(report.versions_line(options.device, report.TRUTH_OF_SYSTEMS))
+    console.print(report.documents_verdict(rows, results, time.perf_counter() - start))
+    if options.json:
+        report.write_documents(options.json, results, options.device)
+    agree = all(report.row_status(row, results) == "agrees" for row in rows)
+    return int(not agree or any(report.unseen(result) for result in results))
