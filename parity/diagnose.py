@@ -38,6 +38,7 @@ def diagnose(
     nonlinearity: str = "tanh",
     batch_first: bool | None = None,
     dropout: float = 0.0,
+    loaded: Mapping[str, Any] | None = None,
 ) -> Diagnosis:
     """Says whether a recurrent layer computes what torch's does, and if not, what is wrong with it.
 
@@ -56,6 +57,7 @@ def diagnose(
         nonlinearity: of an RNN in torch.
         batch_first: of `x` and `y`; None: read off the shapes where they tell, else False.
         dropout: torch's rate; without `masks` the port was evaluated.
+        loaded: the weights as the port has loaded them, under torch's names, if it has them so.
 
     Returns:
         A `Diagnosis`, which prints; `.verdict` is "agrees", "named", "precision" or "unknown".
@@ -67,7 +69,9 @@ def diagnose(
     Source: the list in https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and its
     neighbours, and what flax, haiku, keras and ONNX do otherwise.
     """
-    problem = state_problem(kind, weights, inputs, outputs, nonlinearity, batch_first, dropout)
+    problem = state_problem(
+        *(kind, weights, inputs, outputs, nonlinearity, batch_first, dropout, loaded)
+    )
     torch, slack = _against_torch(problem)
     if not torch.wrong:
         return Diagnosis(problem, "agrees", torch, [], [], [], "")

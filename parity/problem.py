@@ -19,6 +19,7 @@ from jaxrnn._params import is_tensor
 
 from .cases import Case
 from .compare import Arrays
+from .remarks import on_inputs, on_loaded, on_settings
 from .tensors import DTYPES, Data, output_shapes
 from .torch_side import array
 
@@ -51,6 +52,7 @@ def state_problem(
     nonlinearity: str,
     batch_first: bool | None,
     dropout: float,
+    loaded: Mapping[str, Any] | None,
 ) -> Problem:
     """Checks the arguments of `diagnose`, and runs the port if it is a function."""
     params = {name: _array(f"weights[{name!r}]", a) for name, a in weights.items()}
@@ -76,16 +78,22 @@ def state_problem(
         )
     case = _case(found, given, results, nonlinearity, batch_first, dropout)
     floats = [*params.values(), given["x"], *results.values()]
-    dtype = max((a.dtype for a in floats), key=lambda dtype: jnp.finfo(dtype).eps).name
-    if dtype not in DTYPES:
-        raise TypeError(f"numbers are {dtype}: only {', '.join(DTYPES)} are judged; widen them")
+    dtypes = {a.dtype.name: a.dtype for a in floats}
+    if strange := [name for name in dtypes if name not in DTYPES]:
+        known = ", ".join(DTYPES)
+        raise TypeError(f"there are numbers of {strange[0]}: only {known} are judged; cast them")
+    dtype = max(dtypes, key=lambda name: jnp.finfo(dtypes[name]).eps)
     data = _data(case, params, given, dtype)
-    remarks = _remarks(case, data, params, results)
+    remarks = on_inputs(case, data, params, results)
+    if loaded is not None:
+        own = {name: _array(f"loaded[{name!r}]", a) for name, a in loaded.items()}
+        remarks += on_loaded(params, own, found.gates)
     port = outputs if callable(outputs) else None
     if port is not None:
         data, results = run_port(port, case, data)
-        wide = {a.dtype.name for a in results.values()} - {dtype}
-        remarks += [f"the port returns {name} where x is {dtype}" for name in sorted(wide)]
+        other = {a.dtype.name for a in results.values()} - {dtype}
+        remarks += [f"the port returns {name} where x is {dtype}" for name in sorted(other)]
+        remarks += on_settings()
     else:
         results = {n: results[n].astype(DTYPES[dtype]) for n in OUTPUTS.values() if n in results}
     return Problem(case, data, dtype, results, port, remarks)
@@ -226,48 +234,23 @@ def _data(case: Case, params: Arrays, given: Arrays, dtype: str) -> Data:
     return Data(leaves, cotangents, {}, masks)
 
 
-def _remarks(case: Case, data: Data, params: Arrays, results: Arrays) -> list[str]:
-    """What is unusual in the inputs, and which mistakes they cannot show."""
-    remarks = []
-    dtypes = sorted({a.dtype.name for a in params.values()})
-    if len(dtypes) > 1:
-        remarks.append(f"the weights mix {' and '.join(dtypes)}: torch would not run them")
-    told = {a.dtype.name for a in results.values()} - set(dtypes)
-    if told:
-        x64 = ": is jax_enable_x64 off?" if "float64" in dtypes else ""
-        remarks.append(f"the weights are {dtypes[0]}, the outputs {', '.join(sorted(told))}{x64}")
-    for name, a in data.leaves.items():
-        real = a.astype(np.float64)
-        padded = name == "x" and case.lengths is not None
-        if not padded and not np.isfinite(real).all():
-            remarks.append(f"`{name}` is not finite")
-        elif a.size > 1 and (real == real.flat[0]).all():
-            remarks.append(
-                f"`{name}` is {real.flat[0] + 0:g} everywhere, which hides mistakes: draw it"
-            )
-    for suffix in case.structure.suffixes if case.structure.bias else []:
-        if np.array_equal(data.leaves[f"bias_ih{suffix}"], data.leaves[f"bias_hh{suffix}"]):
-            remarks.append(f"`bias_ih{suffix}` and `bias_hh{suffix}` are the same")
-    if not case.state:
-        remarks.append("no initial state is given: what happens to it cannot be seen")
-    if case.time < 3 and not case.cell:
-        remarks.append(f"with {case.time} steps, little of what happens over time can be seen")
-    if case.time == case.batch:
-        remarks.append(f"there are as many steps as sequences ({case.time}): axes can be confused")
-    return remarks
+def read_npz(path: str | PathLike[str]) -> tuple[Arrays, Arrays, Arrays, Arrays | None]:
+    """The first arguments of `diagnose`, and `loaded`, from a file.
 
-
-def read_npz(path: str | PathLike[str]) -> tuple[Arrays, Arrays, Arrays]:
-    """Weights, inputs and outputs of a file that has `w/<torch name>`, `x`, `h0`, …, `y`, `hn`."""
+    It has `w/<torch name>`, perhaps `loaded/<torch name>`, `x`, `h0` and so on, `y`, `hn`, `cn`.
+    """
     arrays = {name: np.asarray(a) for name, a in read(path).items()}
-    weights = {name[2:]: a for name, a in arrays.items() if name.startswith("w/")}
-    rest = {name: a for name, a in arrays.items() if not name.startswith("w/")}
+    under = lambda start: {
+        name.removeprefix(start): a for name, a in arrays.items() if name.startswith(start)
+    }
+    weights, loaded = under("w/"), under("loaded/")
+    rest = {n: a for n, a in arrays.items() if not n.startswith(("w/", "loaded/"))}
     if unknown := [name for name in rest if name not in (*INPUTS, *OUTPUTS)]:
         raise ValueError(
-            f"{path} has {unknown[0]!r}: it may have w/<torch name>, {', '.join(INPUTS)} and "
-            f"{', '.join(OUTPUTS)}"
+            f"{path} has {unknown[0]!r}: it may have w/<torch name>, loaded/<torch name>, "
+            f"{', '.join(INPUTS)} and {', '.join(OUTPUTS)}"
         )
     if not weights:
         raise ValueError(f"{path} has no weights: save them as 'w/weight_ih_l0' and so on")
-    inputs = {name: a for name, a in rest.items() if name in INPUTS}
-    return weights, inputs, {name: a for name, a in rest.items() if name in OUTPUTS}
+    inputs, outputs = ({n: rest[n] for n in names if n in rest} for names in (INPUTS, OUTPUTS))
+    return weights, inputs, outputs, loaded or None

@@ -610,6 +610,32 @@ def test_inputs_come_first():
     ]
 
 
+def test_weights_as_loaded():
+    """What was done to them is said, by name."""
+    planted = Planted((), jaxrnn.lstm)
+    weights, inputs = given(planted, "loaded")
+    y, _ = jaxrnn.lstm(weights, inputs["x"])
+    told = lambda **loaded: diagnose(
+        None, weights, {"x": inputs["x"]}, {"y": y}, loaded=weights | loaded
+    ).problem.remarks[1:]
+    hh, bias = weights["weight_hh_l0"], weights["bias_ih_l0"]
+    assert told() == ["the weights as loaded are torch's"]
+    assert told(weight_hh_l0=hh.T) == [
+        f"`weight_hh_l0` as loaded has shape {hh.T.shape}, torch's {hh.shape}: it is torch's "
+        "transposed"
+    ]
+    for changed, what in [
+        (m.reorder(4, [0, 2, 1, 3])({"w": hh})["w"], "its gates are in the order i, g, f, o"),
+        (blocks(4)(hh), "the block of each gate is transposed"),
+        (0 * hh, "not loaded"),
+    ]:
+        [line] = told(weight_hh_l0=np.asarray(changed))
+        assert line.startswith("`weight_hh_l0` as loaded is off by up to ")
+        assert line.endswith(what)
+    assert told(bias_ih_l0=bias + 0.5) == ["`bias_ih_l0` as loaded is off by up to 5.0e-01"]
+    assert told(extra=bias) == ["`extra` was loaded, but is not torch's"]
+
+
 # The report, the script and the command.
 
 
@@ -720,7 +746,7 @@ REFUSED = {
     ),
     "no weights": ({}, {"x": x}, Y, {}, ValueError, "`params` has no `weight_ih`"),
     "half precision": (
-        GOOD.weights, {"x": x.astype(np.float16)}, Y, {}, TypeError, "numbers are float16: only"
+        GOOD.weights, {"x": x.astype(np.float16)}, Y, {}, TypeError, "numbers of float16: only"
     ),
 }  # fmt: skip
 
@@ -748,6 +774,8 @@ def test_command_refuses(tmp_path, capsys):
     np.savez(tmp_path / "empty.npz", x=x)
     assert "has no weights: save them as 'w/weight_ih_l0'" in refused(tmp_path / "empty.npz")
     np.savez(tmp_path / "other.npz", x=x, z=x)
-    assert "has 'z': it may have w/<torch name>, x, h0" in refused(tmp_path / "other.npz")
+    assert "has 'z': it may have w/<torch name>, loaded/<torch name>, x" in refused(
+        tmp_path / "other.npz"
+    )
     folder = tmp_path / "no" / "report.json"
     assert "there is no such folder" in refused(tmp_path / "other.npz", "--json", folder)

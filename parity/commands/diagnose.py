@@ -18,7 +18,8 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         description="Says what is wrong with a recurrent layer whose results are not torch's. Exit "
         "status 1 if they are not.",
         epilog="FILE.npz holds torch's weights as w/weight_ih_l0 and so on; x; h0, c0, lengths and "
-        "masks where the layer was given them; and what it returned, any of y, hn, cn.",
+        "masks where the layer was given them; what it returned, any of y, hn, cn; and perhaps the "
+        "weights as it has loaded them, as loaded/weight_ih_l0 and so on.",
     )
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.npz")
     kinds = [kind + end for end in ("", "_cell") for kind in ("rnn", "lstm", "gru")]
@@ -38,13 +39,14 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     check_file(parser, "--json", options.json)
     check_file(parser, "--script", options.script)
     try:
-        weights, inputs, outputs = read_npz(options.file)
+        weights, inputs, outputs, loaded = read_npz(options.file)
         with console.status("diagnosing"):
             found = diagnose(
                 *(options.kind, weights, inputs, outputs),
                 nonlinearity=options.nonlinearity,
                 batch_first=options.batch_first,
                 dropout=options.dropout,
+                loaded=loaded,
             )
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error))
