@@ -107,15 +107,23 @@ def _port(command: str, console: Console, arguments: Sequence[str]) -> int:
     if not path.is_file():
         parser.error(f"there is no file {path}")
     sys.path.insert(0, str(path.parent.absolute()))  # for what lies beside it, as python has it
-    found = runpy.run_path(str(path)).get(name or "port")
-    if not callable(found):
-        parser.error(f"{path} defines no function `{name or 'port'}`")
-    given = dict(found())
+    name, functions = name or "port", runpy.run_path(str(path))
+    if not callable(functions.get(name)):
+        parser.error(f"{path} defines no function `{name}`")
+    given: dict[str, Any] = dict(functions[name]())
     if missing := [key for key in ("torch", "jax", "inputs") if key not in given]:
-        parser.error(f"the dict of `{name or 'port'}` has no {missing[0]!r}")
+        parser.error(f"the dict of `{name}` has no {missing[0]!r}")
     sides = given.pop("torch"), given.pop("jax")
     given |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})
-    result = {"compare": compare, "trace": trace}[command](*sides, **given)
+    for key in ("cotangents", "gradients", "outputs"):  # one file serves both commands
+        if command == "trace":
+            given.pop(key, None)
+    try:
+        result = {"compare": compare, "trace": trace}[command](*sides, **given)
+    except (TypeError, ValueError) as error:
+        if hasattr(error, "__notes__"):  # the user's own, which a traceback explains better
+            raise
+        parser.error(str(error))
     print(result)
     if options.json:
         options.json.write_text(result.to_json())
