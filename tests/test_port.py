@@ -555,11 +555,8 @@ def test_errors_of_parameters():
     given = {"weight": np.ones((2, 3)), "bias": np.ones(2)}
     refused(ValueError, "`params` names `wieght`, which torch does not have: is `weight` meant?",
             params=given | {"wieght": 1})  # fmt: skip
-    refused(
-        ValueError,
-        "`params` has no `bias`, which the module has",
-        params={"weight": np.ones((2, 3))},
-    )
+    refused(ValueError, "`params` has no `bias`, which the module has",
+            params={"weight": given["weight"]})  # fmt: skip
     refused(ValueError, "`params` has `bias` of shape (3,), wanted (2,)",
             params=given | {"bias": np.ones(3)})  # fmt: skip
     refused(TypeError, "`params` must be flat, by torch's names", params={"fc": given})

@@ -122,8 +122,8 @@ def refused(error, message, *args):
 
 def test_no_tag_at_all(model):
     untagged = lambda params, ids: params["embedding"]["weight"][ids]
-    refused(ValueError, "`jax_function` tags no value: with jax.ad_checkpoint.checkpoint_name write "
-            '`y = checkpoint_name(y, "embedding")` where', model, untagged)  # fmt: skip
+    told = "`jax_function` tags no value: with jax.ad_checkpoint.checkpoint_name write "
+    refused(ValueError, told + '`y = checkpoint_name(y, "embedding")` where', model, untagged)
     strange = lambda params, ids: tag(params["fc"]["bias"], "head")
     refused(ValueError, "no tag of `jax_function` is a name of torch's (embedding, encoder.lstm, "
             "cell, fc, act): head", model, strange)  # fmt: skip
