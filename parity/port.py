@@ -114,11 +114,12 @@ def first_run(
     with exactly(), torch.no_grad(), _own_randomness(device):
         one, other = run(), run()
     if [*one] != [*other] or not all(_same(a, other[path]) for path, a in one.items()):
-        drops = lambda m: m.training and getattr(m, "p", getattr(m, "dropout", 0))
-        found = [f"`{name or 'it'}`" for name, m in _modules(torch_side).items() if drops(m)]
+        rate = lambda m: getattr(m, "p", getattr(m, "dropout", 0))  # of nn.Dropout, of nn.LSTM
+        drops = lambda m: m.training and isinstance(rate(m), float) and rate(m) > 0
+        found = [name or "it" for name, m in _modules(torch_side).items() if drops(m)]
         raise ValueError(
             "torch gives two different results for the same input"
-            + (f" ({', '.join(found)} drops numbers in train mode)" if found else "")
+            + (f" (in train mode and dropping: {', '.join(found)})" if found else "")
             + ": call `.eval()` on the module, or take out what draws random numbers"
         )
     if not one:

@@ -56,8 +56,8 @@ def parameters_of(torch_side: Callable[..., Any], given: Mapping[str, Any] | Non
     for name in [*state, *given]:
         if name not in state or name not in given:
             raise ValueError(f"`params` {_missing(name, given, state)}")
-        if tuple(given[name].shape) != state[name].shape:
-            shapes = f"shape {tuple(given[name].shape)}, wanted {tuple(state[name].shape)}"
+        if np.shape(given[name]) != state[name].shape:
+            shapes = f"shape {tuple(np.shape(given[name]))}, wanted {tuple(state[name].shape)}"
             raise ValueError(f"`params` has `{name}` of {shapes}")
     first = {id(a): name for name, a in reversed(state.items())}
     tied = {name: first[id(a)] for name, a in state.items() if first[id(a)] != name}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import torch
 from jax.core import eval_jaxpr
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import Literal
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
@@ -208,7 +208,7 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> tuple[l
             results, inner = _evaluate(*_open(program), inputs)
         else:
             variables = [v for v in eqn.invars if not isinstance(v, Literal)]
-            alone = Jaxpr([], variables, eqn.outvars, [eqn])
+            alone = jaxpr.replace(constvars=[], invars=variables, outvars=eqn.outvars, eqns=[eqn])
             results = eval_jaxpr(alone, [], *map(read, variables))
         values |= zip(eqn.outvars, results, strict=True)
         for key, found in inner.items():

@@ -16,6 +16,9 @@ from ..trace import trace
 from .common import DEVICES, check_options
 
 
+COMPARED = ("cotangents", "gradients", "outputs")  # arguments of `compare` that `trace` has not
+
+
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         f"python -m parity {command}",
@@ -38,7 +41,14 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     given = _given(parser, options.source)
     sides = given.pop("torch"), given.pop("jax")
     given |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})
-    result = {"compare": compare, "trace": trace}[command](*sides, **given)
+    if command == "trace":  # one file serves both commands
+        given = {key: a for key, a in given.items() if key not in COMPARED}
+    try:
+        result = {"compare": compare, "trace": trace}[command](*sides, **given)
+    except (TypeError, ValueError) as error:
+        if hasattr(error, "__notes__"):  # the user's own, which a traceback explains better
+            raise
+        parser.error(str(error))
     print(result)
     if options.json:
         options.json.write_text(result.to_json())
