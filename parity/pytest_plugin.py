@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from . import session
+from .frame import frame
 
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -79,8 +80,6 @@ class Page:
         self.sections += getattr(report, "parity", [])
 
     def pytest_sessionfinish(self) -> None:
-        from .page import frame
-
         sections = sorted(map(tuple, self.sections), key=lambda section: section[0])
         self.path.write_text(frame(sections))
 
