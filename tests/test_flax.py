@@ -239,29 +239,32 @@ def test_sizes():
 
 # Dropout is that of the functions, which is torch's, with the keys of flax.
 
-RATES = {"dropout": 0.4, "recurrent_dropout": 0.3}
+BOTH = {"dropout": 0.4, "recurrent_dropout": 0.3}
+each_rate = pytest.mark.parametrize("rates", [{"dropout": 0.4}, {"recurrent_dropout": 0.3}, BOTH])
 TWO = jaxrnn.init_gru(jax.random.key(0), INPUT, HIDDEN, num_layers=2, dtype=jnp.float32)
 
 
-def test_dropout_of_linen():
-    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **RATES)
+@each_rate
+def test_dropout_of_linen(rates):
+    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **rates)
     call = lambda **options: module.apply({"params": TWO}, X, **options)
     dropped = call(deterministic=False, rngs={"dropout": KEY})
-    assert_equal(dropped, jaxrnn.gru(TWO, X, **RATES, key=handed_out("dropout")))
+    assert_equal(dropped, jaxrnn.gru(TWO, X, **rates, key=handed_out("dropout")))
     assert_equal(call(deterministic=True), jaxrnn.gru(TWO, X))
-    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **RATES, deterministic=False)
+    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **rates, deterministic=False)
     assert_equal(call(rngs={"dropout": KEY}), dropped)
     with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
         call()
-    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **RATES)
+    module = jaxrnn.linen.GRU(INPUT, HIDDEN, 2, **rates)
     with pytest.raises(ValueError, match="deterministic"):
         call()
 
 
-def test_dropout_of_nnx():
-    model = jaxrnn.nnx.GRU(INPUT, HIDDEN, 2, **RATES, rngs=nnx.Rngs(0, dropout=1))
+@each_rate
+def test_dropout_of_nnx(rates):
+    model = jaxrnn.nnx.GRU(INPUT, HIDDEN, 2, **rates, rngs=nnx.Rngs(0, dropout=1))
     stream = nnx.Rngs(dropout=1).dropout.fork()
-    wanted = lambda key: jaxrnn.gru(model.params, X, **RATES, key=key)
+    wanted = lambda key: jaxrnn.gru(model.params, X, **rates, key=key)
     keys = [stream(), stream(), stream()]
     assert_equal(model(X), wanted(keys[0]))  # as in torch, a new one trains
     assert_close(nnx.jit(lambda model, x: model(x))(model, X), wanted(keys[1]))
@@ -272,9 +275,9 @@ def test_dropout_of_nnx():
     assert_equal(model(X), view(X))
     model.train()
     assert_equal(model(X), wanted(keys[2]))
-    for rngs in KEY, nnx.Rngs(dropout=KEY), nnx.Rngs(KEY), nnx.Rngs(KEY).dropout:
-        key = rngs if rngs is KEY else jax.random.fold_in(KEY, 0)
-        assert_equal(model(X, rngs=rngs), wanted(key))
+    assert_equal(model(X, rngs=KEY), wanted(KEY))
+    for rngs in nnx.Rngs(KEY), nnx.Rngs(dropout=KEY), nnx.Rngs(dropout=KEY).dropout:
+        assert_equal(model(X, rngs=rngs), wanted(nnx.Rngs(KEY).dropout()))
     assert "deterministic" in nnx.view_info(model)
 
 
