@@ -75,7 +75,7 @@ def init_lstm(
     """
     sizes = (input_size, hidden_size, num_layers)
     found = Structure("lstm", *sizes, bias, bidirectional, proj_size, layer_norm)
-    params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    params = draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
     return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
 
 
@@ -98,7 +98,7 @@ def init_rnn(
     (20, 20)
     """
     found = Structure("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
-    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_gru(
@@ -120,7 +120,7 @@ def init_gru(
     (60, 20)
     """
     found = Structure("gru", input_size, hidden_size, num_layers, bias, bidirectional)
-    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_of(kind: str) -> Callable[..., dict[str, Any]]:
@@ -150,7 +150,7 @@ def init_lstm_cell(
     ['bias_hh', 'bias_ih', 'weight_hh', 'weight_ih']
     """
     found = Structure("lstm_cell", input_size, hidden_size, bias=bias, layer_norm=layer_norm)
-    params = _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    params = draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
     return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
 
 
@@ -171,7 +171,7 @@ def init_rnn_cell(
     (20, 10)
     """
     found = Structure("rnn_cell", input_size, hidden_size, bias=bias)
-    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_gru_cell(
@@ -191,17 +191,18 @@ def init_gru_cell(
     (60, 10)
     """
     found = Structure("gru_cell", input_size, hidden_size, bias=bias)
-    return _draw(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
-def _draw(
+def draw_params(
     key: PRNGKeyArray,
     found: Structure,
     dtype: Any,
-    weight_ih: Initializer | None,
-    weight_hh: Initializer | None,
-    bias: Initializer | None,
+    weight_ih: Initializer | None = None,
+    weight_hh: Initializer | None = None,
+    bias: Initializer | None = None,
 ) -> dict[str, Array]:
+    """What all of the above return, each for a structure of its own."""
     check_key(key)
     _check_sizes(found)
     _check_floating(dtype)

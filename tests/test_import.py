@@ -148,7 +148,9 @@ def test_submodules_name_their_sources(name):
 
 NEEDS = {
     "checkpoints": ["orbax"],
+    "linen": ["flax", "rich"],  # which flax brings
     "losses": ["optax"],
+    "nnx": ["flax", "optax", "rich"],  # likewise
     "optim": ["optax"],
     "training": ["optax", "rich"],  # and orbax, for checkpoints only
 }
