@@ -19,6 +19,10 @@ WITHIN_AND_BEYOND = colors.LinearSegmentedColormap.from_list(
     "within and beyond", ["#08519c", "#6baed6", "#f2f2f2", "#f4a261", "#b34700"]
 )
 MAPS = 10  # of a report
+COLOURS = (
+    "Colours: the error of each number, in parts of what is allowed on the average of its tensor, "
+    "gate, layer or step; blue within, orange beyond. Of a batch the largest."
+)
 
 
 def page(reports: Sequence[Report]) -> str:
@@ -45,7 +49,7 @@ def section(report: Report) -> str:
             *(paragraph(line, "note") for line in notes),
             f'<h3>Every tensor, by its worst part</h3><div class="scroll">{_table(report)}</div>',
             "<h3>Where</h3>",
-            paragraph("Blue: within what is allowed. Orange: beyond it.", "note"),
+            paragraph(COLOURS, "note"),
             *('<div class="pictures">', *(_image(*picture) for picture in pictures), "</div>"),
             f"<footer>{paragraph(about)}</footer>",
         ]

@@ -218,7 +218,10 @@ def _evaluate(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> tuple[l
 
 def _scan(eqn: Any, inputs: list[Any]) -> tuple[list[Any], Seen]:
     """The same loop, whose body also gives what is tagged in it."""
-    fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    if "num_carry" in eqn.params:
+        fixed, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+    else:  # jax 0.12
+        fixed, carried, _ = map(len, eqn.params["ft_in"].unpack())
     consts, init, xs = inputs[:fixed], inputs[fixed:][:carried], inputs[fixed + carried :]
 
     def body(carry: Any, x: Any) -> Any:

@@ -176,8 +176,11 @@ def test_where_tags_are_read():
     """In all that calls a program once, and in loops of loops; not where it may not run."""
 
     def function(x):
-        inner = lambda c, t: (c + tag(t, "in scans"), None)
-        outer = lambda c, row: (jax.lax.scan(inner, c, row)[0], tag(row, "in scan"))
+        inner = lambda c, t: (c + tag(t, "in scans"), tag(t, "in both"))
+        outer = lambda c, row: (
+            jax.lax.scan(inner, c, row)[0],
+            (tag(row, "in scan"), tag(row, "in both")),
+        )
         total, _ = jax.lax.scan(outer, 0.0, x, reverse=True)
         tag(x, "result not used")
         each = jax.vmap(lambda row: tag(row + 1, "in vmap"))(x)
@@ -189,6 +192,7 @@ def test_where_tags_are_read():
     x = np.arange(6.0).reshape(2, 3)
     tags = Tags(function)
     seen = {key: [np.asarray(a) for a in values] for key, values in tags(x).items()}
+    assert len(seen.pop(("in both", True))) == 2
     once = {"in vmap": x + 1, "in jit": x + 1, "in remat": (x + 1) * np.sin(x + 1)}
     once |= {"in custom_jvp": 2 * once["in remat"], "in custom_vjp": 3 * x, "result not used": x}
     wanted = {(name, False): a for name, a in once.items()}
