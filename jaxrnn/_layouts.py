@@ -119,11 +119,10 @@ def arrays_of(weights: Any) -> dict[str, Array]:
     found = {name: to_jax(name, a) for name, a in items(weights)}
     for name, a in found.items():
         first, b = next(iter(found.items()))
-        if not jnp.issubdtype(a.dtype, jnp.floating) or a.dtype != b.dtype:
-            raise TypeError(
-                f"`{name}` is {a.dtype} and `{first}` {b.dtype}, wanted one floating dtype: cast "
-                "them"
-            )
+        if not jnp.issubdtype(a.dtype, jnp.floating):
+            raise TypeError(f"`{name}` must be floating, got {a.dtype}")
+        if a.dtype != b.dtype:
+            raise TypeError(f"`{name}` is {a.dtype}, but `{first}` {b.dtype}: cast one of them")
         if a.ndim == 0:
             raise ValueError(f"`{name}` must be an array, got a single number")
     return found

@@ -374,7 +374,9 @@ def from_onnx(
     (4, 3)
     """
     arrays = arrays_of(weights)
-    directions = len(arrays["W"]) if "W" in arrays else 1
+    if missing := [name for name in ("W", "R") if name not in arrays]:
+        raise ValueError(f"`weights` has no `{missing[0]}`, only {listed(arrays)}")
+    directions = len(arrays["W"])
     for name, a in arrays.items():
         axes = 3 if name in ("W", "R") else 2
         if a.ndim != axes or len(a) != directions or directions > 2:
@@ -385,8 +387,12 @@ def from_onnx(
     if "P" in arrays:
         poison = zero("P", arrays.pop("P"), "torch's LSTM has no peepholes")
         arrays = {name: a + poison for name, a in arrays.items()}
-    if "B" in arrays:
-        first, second = jnp.split(arrays.pop("B"), [arrays["W"].shape[1]], axis=1)
+    if (bias := arrays.pop("B", None)) is not None:
+        if bias.shape[1] != (rows := 2 * arrays["W"].shape[1]):
+            raise ValueError(
+                f"`B` has shape {bias.shape}, wanted {(directions, rows)}: both biases of each gate"
+            )
+        first, second = jnp.split(bias, 2, axis=1)
         arrays |= {"bias[0]": first, "bias[1]": second}
     ways = [{name: a[k] for name, a in arrays.items()} for k in range(directions)]
     kind = layout_of("ONNX", ways[0]).kind
