@@ -1,4 +1,4 @@
-"""The command: `python -m parity`, and its `check FILE`, `documents`, `training` and `bench`."""
+"""The command: `python -m parity`, its `check FILE`, `documents`, `training`, `bench`, `voices`."""
 
 import argparse
 import fnmatch
@@ -16,13 +16,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from . import bench, bench_report, peers, report
+from . import bench, bench_report, peers, report, voices
 from .bench_worker import Settings
 from .cases import Case, table
 from .check import check
 from .mistakes import MISTAKES
 from .rows import DOCUMENTS
-from .run import jobs, run_all, run_systems, system_jobs
+from .run import jobs, run_all, run_systems, run_voices, system_jobs
 from .tensors import DTYPES
 from .trajectories import TRAININGS
 from .verify import Result
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "documents": _documents,
         "training": _training,
         "bench": _bench,
+        "voices": _voices,
     }
     if arguments and arguments[0] in commands:
         return commands[arguments[0]](console, arguments[1:])
@@ -50,7 +51,7 @@ def _run(console: Console, arguments: Sequence[str]) -> int:
         "python -m parity",
         description="Holds jaxrnn against torch.nn over the whole option surface. Exit status 1 on "
         "any disagreement. See also: python -m parity check --help, … documents --help, … training "
-        "--help, … bench --help",
+        "--help, … bench --help, … voices --help",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
     parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
@@ -245,6 +246,47 @@ def _bench(console: Console, arguments: Sequence[str]) -> int:
     if options.plot:
         bench_report.plot(options.plot, rows)
     return int(any(row.remark.startswith("failed") for row in rows))
+
+
+def _voices(console: Console, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m parity voices",
+        description="Has jaxrnn, torch, numpy and every other framework that is installed compute "
+        "the same networks; of those who disagree, says who stands alone. Exit status 1 on any "
+        "disagreement.",
+    )
+    for name, known, of in (
+        ("--cell", voices.KINDS, "only this; again for more"),
+        ("--dtype", voices.WIDTHS, "only this; again for more"),
+        ("--voice", voices.VOICES, "only this; again for more"),
+    ):
+        parser.add_argument(name, choices=known, action="append", help=of)
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    options = parser.parse_args(arguments)
+
+    asked = options.voice or [*voices.VOICES]
+    names = voices.installed(asked)
+    if missing := [name for name in asked if name not in names]:
+        console.print(f"not installed, and left out: {', '.join(missing)}")
+    if len(names) < 3:
+        parser.error(f"a majority takes at least 3 voices, got {', '.join(names) or 'none'}")
+    options.device = "cpu"
+    _check_options(parser, options)
+    work = [
+        voices.Job(case, dtype, tuple(names))
+        for case in voices.networks(options.cell or [*voices.KINDS])
+        for dtype in options.dtype or voices.WIDTHS
+    ]
+    start = time.perf_counter()
+    order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
+    results = _progress(console, run_voices(work), len(work) * len(names))
+    results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
+    report.show_voices(console, results)
+    console.print(report.versions_line("cpu"))
+    console.print(report.voices_verdict(results, time.perf_counter() - start))
+    if options.json:
+        report.write_voices(options.json, results)
+    return int(any(result.status in voices.APART for result in results))
 
 
 def _compare(

@@ -66,7 +66,9 @@ def nnx(s: Structure) -> Network:
     cells = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "rnn": nnx.SimpleCell}
 
     def made(size: int) -> Any:
-        cell = cells[s.kind](size, s.hidden_size, rngs=nnx.Rngs(0))
+        # Which only SimpleCell does not take from what comes in.
+        options = {"dtype": jnp.result_type(float)} if s.kind == "rnn" else {}
+        cell = cells[s.kind](size, s.hidden_size, rngs=nnx.Rngs(0), **options)
         return nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
 
     # Only what is no number of it.

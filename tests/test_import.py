@@ -12,7 +12,10 @@ import pytest
 import jaxrnn
 
 
-HEAVY = ("autograd", "flax", "matplotlib", "optax", "orbax", "rich", "safetensors", "torch")
+HEAVY = (
+    "autograd", "equinox", "flax", "haiku", "keras", "matplotlib", "onnx", "optax", "orbax", "rich",
+    "safetensors", "torch",
+)  # fmt: skip
 # Modules without underscore may need flax or optax, and are imported by name.
 CORE = """
 import importlib, pkgutil, sys
