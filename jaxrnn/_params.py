@@ -113,7 +113,7 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
     if kind and kind.endswith("_cell") == bool(layers):
         raise ValueError(
             f"`{kind}` takes the parameters of a {'cell' if layers else 'layer'}, "
-            f"`weight_ih{'' if layers else '_l0'}` and so on, got {_list(params)}"
+            f"`weight_ih{'' if layers else '_l0'}` and so on, got {listed(params)}"
         )
     found = _infer(params, "_l0" if layers else "", kind)._replace(
         num_layers=max(layers, default=0) + 1,
@@ -127,7 +127,7 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
     if missing:
         raise ValueError(
             f"`params` has no `{missing[0]}`, which {what} with the other keys that were "
-            f"given must have: {_list(params)}"
+            f"given must have: {listed(params)}"
         )
     if unexpected:
         raise ValueError(
@@ -173,7 +173,7 @@ def _infer(params: Mapping[str, Any], suffix: str, kind: str | None) -> Structur
     """Kind and sizes that the first layer's weights suggest."""
     for name in ("weight_ih" + suffix, "weight_hh" + suffix):
         if name not in params:
-            raise ValueError(f"`params` has no `{name}`, only {_list(params)}")
+            raise ValueError(f"`params` has no `{name}`, only {listed(params)}")
     for name in (f"weight_{end}{suffix}" for end in ("ih", "hh", "hr")):
         if name in params and len(params[name].shape) != 2:
             raise ValueError(f"`{name}` must have 2 axes, got shape {params[name].shape}")
@@ -205,7 +205,7 @@ def _infer(params: Mapping[str, Any], suffix: str, kind: str | None) -> Structur
     return Structure(inferred, input_size, hidden_size, proj_size=proj_size, layer_norm=norms)
 
 
-def _list(names: Mapping[str, Any]) -> str:
+def listed(names: Mapping[str, Any]) -> str:
     shown = ", ".join(f"`{name}`" for name in list(names)[:4])
     return (shown or "nothing") + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
@@ -245,7 +245,7 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {}) if isinstance(node, dict) else node
         if not isinstance(node, dict) or last in node:
             raise ValueError(f"`{name}` stands in the state_dict beside a tensor of the same path")
-        node[last] = _to_jax(name, value)
+        node[last] = to_jax(name, value)
     return params
 
 
@@ -284,7 +284,7 @@ def _flatten(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _to_jax(name: str, value: Any) -> Array:
+def to_jax(name: str, value: Any) -> Array:
     if not hasattr(value, "dtype"):
         raise TypeError(
             f"`{name}` is no tensor but of type {type(value).__name__}: is this a training "

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxrnn
-from jaxrnn import Structure
+from jaxrnn import Structure, convert
 from jaxrnn._cells import gru_step, lstm_step, tanh_step
 from jaxrnn._implementations import IMPLEMENTATIONS, choose
 
@@ -48,29 +48,16 @@ def linen(s: Structure) -> Network:
     from flax import linen
 
     cells = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell, "rnn": linen.SimpleCell}
-    rnn = linen.RNN(cells[s.kind](s.hidden_size), time_major=True, return_carry=True)
-
-    def convert(cell: Cell) -> Any:
-        names = {"lstm": "ifgo", "gru": "rzn", "rnn": [""]}[s.kind]
-        gates = lambda a: zip(names, jnp.split(a, s.gates), strict=True)
-        bias, bias_n = _merged(s, cell)
-        weights = {
-            end + name: {"kernel": w.T}
-            for end in "ih"
-            for name, w in gates(cell["weight_hh" if end == "h" else "weight_ih"])
-        }
-        for name, b in gates(bias):
-            weights[("h" if s.kind == "lstm" else "i") + name]["bias"] = b
-        if s.kind == "gru":
-            weights["hn"]["bias"] = bias_n
-        return {"params": {"cell": weights}}
+    # The carry begins in the dtype of parameters that the cell would have drawn.
+    cell = cells[s.kind](s.hidden_size, param_dtype=jnp.result_type(float))
+    rnn = linen.RNN(cell, time_major=True, return_carry=True)
 
     def layer(weights: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
         options = {"reverse": reverse, "keep_order": reverse, "seq_lengths": lengths}
-        carry, y = rnn.apply(weights, x, **options)
+        carry, y = rnn.apply({"params": {"cell": weights}}, x, **options)
         return y, carry[::-1] if s.kind == "lstm" else carry
 
-    return _stacked(s, convert, layer)
+    return _stacked(s, convert.to_linen, layer)
 
 
 def nnx(s: Structure) -> Network:
@@ -79,26 +66,29 @@ def nnx(s: Structure) -> Network:
     cells = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "rnn": nnx.SimpleCell}
 
     def made(size: int) -> Any:
-        cell = cells[s.kind](size, s.hidden_size, rngs=nnx.Rngs(0))
+        # Which only SimpleCell does not take from what comes in.
+        options = {"dtype": jnp.result_type(float)} if s.kind == "rnn" else {}
+        cell = cells[s.kind](size, s.hidden_size, rngs=nnx.Rngs(0), **options)
         return nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
 
     # Only what is no number of it.
     graphs = {n: nnx.split(nnx.eval_shape(lambda n=n: made(n)))[0] for n in _widths(s)}
 
-    def convert(cell: Cell) -> Any:
-        weights = {f"dense_{end[0]}": {"kernel": cell[f"weight_{end}"].T} for end in ("ih", "hh")}
-        weights["dense_h" if s.kind == "lstm" else "dense_i"]["bias"] = _merged(s, cell)[0]
-        return {"cell": weights}
+    def weights_of(cell: Cell) -> Any:
+        if s.kind == "gru":  # without what nnx has not, and refuses
+            without = jnp.asarray(cell["bias_hh"]).at[2 * s.hidden_size :].set(0)
+            cell = {**cell, "bias_hh": without}
+        return convert.to_nnx(cell)
 
     def layer(weights: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
-        rnn = nnx.merge(graphs[x.shape[-1]], nnx.State(weights))
+        rnn = nnx.merge(graphs[x.shape[-1]], nnx.State({"cell": weights}))
         h = jnp.zeros((x.shape[1], s.hidden_size), x.dtype)
         initial = (h, h) if s.kind == "lstm" else h
         options = {"reverse": reverse, "keep_order": reverse, "seq_lengths": lengths}
         carry, y = rnn(x, initial_carry=initial, **options)
         return y, carry[::-1] if s.kind == "lstm" else carry
 
-    return _stacked(s, convert, layer)
+    return _stacked(s, weights_of, layer)
 
 
 def haiku(s: Structure) -> Network:
@@ -112,22 +102,14 @@ def haiku(s: Structure) -> Network:
         core = cores[s.kind](s.hidden_size)
         return haiku.dynamic_unroll(core, x, core.initial_state(x.shape[1]), reverse=reverse)
 
-    def convert(cell: Cell) -> Any:
-        bias, _ = _merged(s, cell)
-        w_i, w_h = cell["weight_ih"].T, cell["weight_hh"].T
-        if s.kind == "lstm":
-            i, f, g, o = jnp.split(jnp.concatenate([w_i, w_h]), 4, axis=1)
-            b_i, b_f, b_g, b_o = jnp.split(bias, 4)
-            biases = [b_i, b_g, b_f - 1, b_o]  # haiku adds the 1 at every step
-            return {"lstm/linear": {"w": jnp.hstack([i, g, f, o]), "b": jnp.hstack(biases)}}
-        if s.kind == "gru":  # whose z is 1 - z in torch
-            arrays = {"w_i": w_i, "w_h": w_h, "b": bias}
-            gates = {name: jnp.split(a, 3, axis=-1) for name, a in arrays.items()}
-            return {"gru": {name: jnp.hstack([-z, r, n]) for name, (r, z, n) in gates.items()}}
-        return {
-            "vanilla_rnn/linear": {"w": w_i, "b": cell["bias_ih"]},
-            "vanilla_rnn/linear_1": {"w": w_h, "b": cell["bias_hh"]},
-        }
+    def weights_of(cell: Cell) -> Any:
+        if s.kind != "gru":
+            return convert.to_haiku(cell, nonlinearity="relu")
+        # Which it refuses: the nearest that there is, whose z is 1 - z in torch.
+        arrays = {"w_i": cell["weight_ih"].T, "w_h": cell["weight_hh"].T}
+        arrays["b"] = cell["bias_ih"] + cell["bias_hh"]
+        gates = {name: jnp.split(a, 3, axis=-1) for name, a in arrays.items()}
+        return {"gru": {name: jnp.hstack([-z, r, n]) for name, (r, z, n) in gates.items()}}
 
     def layer(weights: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
         if lengths is not None:
@@ -135,7 +117,7 @@ def haiku(s: Structure) -> Network:
         y, state = unroll.apply(weights, x, reverse)
         return y, tuple(state) if s.kind == "lstm" else state
 
-    return _stacked(s, convert, layer)
+    return _stacked(s, weights_of, layer)
 
 
 def equinox(s: Structure) -> Network:
@@ -145,17 +127,10 @@ def equinox(s: Structure) -> Network:
         raise NotImplementedError("equinox has no such cell")
     make = {"lstm": equinox.nn.LSTMCell, "gru": equinox.nn.GRUCell}[s.kind]
 
-    def convert(cell: Cell) -> Any:
-        bias, bias_n = _merged(s, cell)
-        new = [cell["weight_ih"], cell["weight_hh"], bias, *([bias_n] if s.kind == "gru" else [])]
+    def weights_of(cell: Cell) -> Any:
         old = make(cell["weight_ih"].shape[1], s.hidden_size, key=jax.random.key(0))
-        leaves = lambda m: [
-            m.weight_ih,
-            m.weight_hh,
-            m.bias,
-            *([m.bias_n] if s.kind == "gru" else []),
-        ]
-        return equinox.tree_at(leaves, old, new)
+        new = convert.to_equinox(cell)
+        return equinox.tree_at(lambda m: [getattr(m, name) for name in new], old, [*new.values()])
 
     def layer(cell: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
         if lengths is not None:
@@ -170,7 +145,7 @@ def equinox(s: Structure) -> Network:
         final, y = jax.lax.scan(step, initial, x, reverse=reverse)
         return y, final
 
-    return _stacked(s, convert, layer)
+    return _stacked(s, weights_of, layer)
 
 
 def keras(s: Structure) -> Network:
@@ -180,17 +155,11 @@ def keras(s: Structure) -> Network:
     # Zeros, since others would be drawn, and then replaced.
     options: Any = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
     options |= {"return_sequences": True, "return_state": True}
+    options["dtype"] = jnp.result_type(float).name
     layers = {}
     for size, back in itertools.product(_widths(s), (False, True)):
         layers[size, back] = kinds[s.kind](s.hidden_size, go_backwards=back, **options)
         layers[size, back].build((None, None, size))
-
-    def convert(cell: Cell) -> Any:
-        w_i, w_h = cell["weight_ih"].T, cell["weight_hh"].T
-        if s.kind != "gru":
-            return [w_i, w_h, cell["bias_ih"] + cell["bias_hh"]]
-        zrn = lambda a: jnp.hstack([jnp.split(a, 3, axis=-1)[k] for k in (1, 0, 2)])
-        return [zrn(w_i), zrn(w_h), zrn(jnp.stack([cell["bias_ih"], cell["bias_hh"]]))]
 
     def layer(weights: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
         rnn = layers[x.shape[-1], reverse]
@@ -201,7 +170,7 @@ def keras(s: Structure) -> Network:
         # Going backwards, it returns its outputs in the order in which it made them.
         return jnp.flip(y, 1) if reverse else y, tuple(state)
 
-    return _stacked(s, convert, layer, batch_first=True)
+    return _stacked(s, convert.to_keras, layer, batch_first=True)
 
 
 def experimental(s: Structure) -> Network:
@@ -210,7 +179,7 @@ def experimental(s: Structure) -> Network:
     if s.kind != "lstm":
         raise NotImplementedError("jax.experimental.rnn has no such layer")
 
-    def convert(params: Mapping[str, Any]) -> Any:
+    def weights_of(params: Mapping[str, Any]) -> Any:
         kinds = ("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")
         names = [kind + end for pair in kinds for end in s.suffixes for kind in pair]
         return jnp.concatenate([params[name].ravel() for name in names])
@@ -223,7 +192,7 @@ def experimental(s: Structure) -> Network:
         found: Any = rnn.lstm(x, zeros, zeros, weights, lengths, *sizes, 0.0, s.bidirectional)
         return dict(zip(("y", "h_n", "c_n"), found, strict=True))
 
-    return Network(convert, forward, batch_first=True)
+    return Network(weights_of, forward, batch_first=True)
 
 
 def picked(s: Structure, time: int, batch: int) -> tuple[str, str]:
@@ -269,22 +238,13 @@ def _widths(s: Structure) -> set[int]:
     return {s.input_size, s.num_directions * s.hidden_size}
 
 
-def _merged(s: Structure, cell: Cell) -> tuple[Any, Any]:
-    """Both biases in one; that of a GRU's n, which is multiplied by r, for itself."""
-    if s.kind != "gru":
-        return cell["bias_ih"] + cell["bias_hh"], None
-    *rz, n = jnp.split(cell["bias_hh"], 3)
-    return cell["bias_ih"] + jnp.concatenate([*rz, jnp.zeros_like(n)]), n
-
-
 def _stacked(
-    s: Structure, convert: Callable[[Cell], Any], layer: Layer, batch_first: bool = False
+    s: Structure, weights_of: Callable[[Cell], Any], layer: Layer, batch_first: bool = False
 ) -> Network:
     """The loop that users of a peer without stacks write: layers, each in its directions."""
 
-    def cells(params: Mapping[str, Any]) -> list[Any]:
-        own = lambda end: [name for name in params if name.endswith(end)]
-        return [convert({n.removesuffix(end): params[n] for n in own(end)}) for end in s.suffixes]
+    def converted(params: Mapping[str, Any]) -> list[Any]:
+        return [weights_of(cell) for cell in convert.cells(params)]
 
     def forward(weights: list[Any], x: Any, lengths: Any) -> dict[str, Any]:
         outputs, finals = [], []
@@ -297,4 +257,4 @@ def _stacked(
         states = (list(parts) for parts in zip(*finals, strict=True))
         return {"y": x, **dict(zip(("h_n", "c_n"), states, strict=False))}
 
-    return Network(cells, forward, batch_first)
+    return Network(converted, forward, batch_first)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import torch
 
-from . import document_mistakes, jax_side, rows, training_mistakes, trajectories
+from . import document_mistakes, jax_side, rows, training_mistakes, trajectories, voices
 from .cases import Case
 from .mistakes import MISTAKES
 from .systems import Compared, System, judge_system, run_reference
@@ -81,6 +81,11 @@ def system_jobs(command: str, rows: Collection[str]) -> list[SystemJob]:
 def run_systems(work: Sequence[SystemJob], device: str = "cpu") -> Iterator[Compared]:
     """Results of systems, as they come."""
     return _spread(run_system, work, device)
+
+
+def run_voices(work: Sequence[voices.Job]) -> Iterator[voices.Voiced]:
+    """What everyone says of every network, as it comes."""
+    return _spread(voices.listen, work, "cpu")
 
 
 def _spread(

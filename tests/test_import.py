@@ -13,7 +13,10 @@ import jaxrnn
 import parity
 
 
-HEAVY = ("autograd", "flax", "matplotlib", "optax", "orbax", "rich", "safetensors", "torch")
+HEAVY = (
+    "autograd", "equinox", "flax", "haiku", "keras", "matplotlib", "onnx", "optax", "orbax", "rich",
+    "safetensors", "torch",
+)  # fmt: skip
 # Modules without underscore may need flax or optax, and are imported by name.
 CORE = """
 import importlib, pkgutil, sys

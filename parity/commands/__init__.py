@@ -7,5 +7,6 @@ COMMANDS = {  # and the files that hold them; `layers` is what runs without a na
     "check": "check",
     "documents": "systems",
     "training": "systems",
+    "voices": "voices",
     "bench": "bench",
 }

@@ -1,0 +1,185 @@
+"""The voices: all agree, and one that is wrong is named, whichever it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from parity import report, torch_side, voices
+from parity.__main__ import main
+from parity.tensors import draw
+from parity.voices import Job, Voice, alone, listen, networks, weigh
+
+
+[RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])
+[LSTM_ONE, LSTM_TWO, LSTM_LENGTHS] = networks(["lstm"])
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
+    """A terminal in which no table is folded; and what a worker sets, undone."""
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+
+
+def statuses(case, dtype, *names):
+    return {r.voice: r.status for r in listen(Job(case, dtype, names))}
+
+
+def swapped(case, data):
+    """Two gates are."""
+    first, *others = np.split(data.leaves["weight_ih_l0"], case.structure.gates)
+    leaves = {"weight_ih_l0": np.concatenate([*others, first])}
+    return torch_side.run(case, data._replace(leaves=data.leaves | leaves))
+
+
+def without_gradients(arrays):
+    return {name: a for name, a in arrays.items() if not name.startswith("grad")}
+
+
+WRONG = {
+    "gates": swapped,
+    "a gradient": lambda case, data: torch_side.run(case, data) | {
+        "grad x": torch_side.run(case, data)["grad x"] * (1 + 1e-4)
+    },
+    "a number that is none": lambda case, data: torch_side.run(case, data) | {
+        "h_n": torch_side.run(case, data)["h_n"] * np.nan
+    },
+    "a shape": lambda case, data: torch_side.run(case, data) | {
+        "y": torch_side.run(case, data)["y"][:-1]
+    },
+    "no states": lambda case, data: {"y": torch_side.run(case, data)["y"]},
+    "a dtype": lambda case, data: {
+        name: a.astype(np.float32) for name, a in torch_side.run(case, data).items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_all_agree():
+    """In float64, which the bench does not see; in float32 it holds the peers against torch."""
+    found = statuses(LSTM_TWO, "float64", *voices.VOICES)
+    assert found == dict.fromkeys(voices.VOICES, "agrees") | dict.fromkeys(
+        voices.FLOAT32_ONLY, "other"
+    )
+
+
+@pytest.mark.parametrize("kind", voices.KINDS)
+def test_onnxruntime(kind):
+    *_, lengths = networks([kind])
+    names = ("numpy", "torch", "onnxruntime")
+    assert statuses(lengths, "float32", *names) == dict.fromkeys(names, "agrees")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_keras_is_rightly_silent(monkeypatch):
+    """Once it computes tanh in float64, it is to be heard."""
+    monkeypatch.delitem(voices.FLOAT32_ONLY, "keras")
+    job = Job(LSTM_ONE, "float64", ("numpy", "torch", "keras"))
+    results = listen(job)
+    assert alone(results) == ["lstm, one layer [float64]: keras stands alone, the other 2 agree"]
+    assert 1e-9 < results[-1].error < 1e-6
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("name", ["numpy", "torch", "linen"])
+def test_a_wrong_voice_is_named(monkeypatch, name, wrong):
+    """Be it the truth itself; ONNX Runtime, which has no gradients, is no judge."""
+    for voice in "numpy", "torch", "linen":
+        monkeypatch.setitem(voices.VOICES, voice, Voice(torch_side.run, ("torch",)))
+    silent = lambda case, data: without_gradients(torch_side.run(case, data))
+    monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(silent, ("torch",)))
+    monkeypatch.setitem(voices.VOICES, name, Voice(wrong, ("torch",)))
+    monkeypatch.setattr(voices, "FLOAT32_ONLY", {})
+    results = listen(Job(LSTM_ONE, "float64", ("onnxruntime", "numpy", "torch", "linen")))
+    [line] = alone(results)
+    assert line == f"lstm, one layer [float64]: {name} stands alone, the other 3 agree"
+
+
+def test_no_majority():
+    data = draw(RNN_ONE, "float64")
+    right = torch_side.run(RNN_ONE, data)
+    wrong = {name: a * 1.01 for name, a in right.items()}
+    said = {"one": right, "two": right, "three": wrong, "four": wrong}
+    assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
+    silent = {name: without_gradients(right) for name in said}
+    assert {why for why, _ in weigh(RNN_ONE, "float64", data, silent).values()} == {"no majority"}
+    assert weigh(RNN_ONE, "float64", data, {}) == {}
+
+
+def test_many_differ():
+    result = lambda voice, status: voices.Voiced("rnn", "rnn", "float32", voice, status)
+    apart = [result("a", "DIFFERS"), result("b", "DIFFERS")]
+    others = [result(name, "agrees") for name in "cde"]
+    assert alone([*apart, *others]) == ["rnn [float32]: a, b differ from the 3 that agree"]
+    assert alone(apart) == ["rnn [float32]: no majority among a, b"]
+    assert alone(others) == []
+
+
+def test_who_breaks_does_not_silence_the_others(monkeypatch):
+    def broken(case, data):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setitem(voices.VOICES, "linen", Voice(broken, ("flax",)))
+    results = listen(Job(RNN_ONE, "float32", ("numpy", "torch", "linen")))
+    assert [r.status for r in results] == ["agrees", "agrees", "failed"]
+    assert results[-1].why == "RuntimeError: out of"
+
+
+COMMAND = ["voices", "--cell", "rnn", "--dtype", "float32"]
+NAMES = ["numpy", "torch", "haiku", "onnxruntime"]
+ASKED = [word for name in NAMES for word in ("--voice", name)]
+
+
+def test_command(capsys, tmp_path):
+    path = tmp_path / "voices.json"
+    assert main([*COMMAND, *ASKED, "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["agrees", "3×"] in [line[-2:] for line in lines if line[:1] == ["onnxruntime"]]
+    assert ["–", "silent"] in [line[-2:] for line in lines if line[:1] == ["haiku"]]
+    assert "haiku: haiku's RNN is one of relu (3 networks, such as rnn, one layer [float32])" in out
+    assert "4 voices, 3 networks, 9 answers that agree, 0 networks in which any differs" in out
+    written = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert [*written["versions"]["voices"]] == NAMES
+    assert len(written["results"]) == 12
+
+
+def test_command_names_who_is_wrong(capsys, monkeypatch):
+    monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(swapped_rnn, ("onnxruntime",)))
+    assert main([*COMMAND, *ASKED]) == 1
+    out = capsys.readouterr().out
+    for network in "one layer", "two bidirectional", "with lengths":
+        line = f"DISAGREE rnn, {network} [float32]: onnxruntime stands alone, the other 2 agree"
+        assert line in out
+    assert "onnxruntime, rnn, one layer [float32]: y, step 0" in out
+    assert "3 networks in which any differs or fails" in out
+
+
+def swapped_rnn(case, data):
+    """The input's features are in the wrong order."""
+    leaves = {"weight_ih_l0": data.leaves["weight_ih_l0"][:, ::-1].copy()}
+    return without_gradients(torch_side.run(case, data._replace(leaves=data.leaves | leaves)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--voice", "numpy", "--voice", "torch"], "a majority takes at least 3 voices, got numpy"),
+        (["--voice", "mxnet"], "argument --voice: invalid choice"),
+        (["--cell", "transformer"], "argument --cell: invalid choice"),
+        (["--json", "no/such.json"], "--json no/such.json: there is no such folder"),
+    ],
+)
+def test_nonsense(capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as exit:
+        main(["voices", *arguments])
+    assert exit.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_is_not_installed(monkeypatch):
+    missing = voices.VOICES["onnxruntime"]._replace(distributions=("onnxruntime", "not-installed"))
+    monkeypatch.setitem(voices.VOICES, "onnxruntime", missing)
+    assert voices.installed(["numpy", "onnxruntime", "keras"]) == ["numpy", "keras"]
+    assert report.version_of("numpy") == np.__version__
