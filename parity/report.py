@@ -140,7 +140,9 @@ def show_training(console: Console, rows: Sequence[str], results: Sequence[Compa
 def show_voices(console: Console, results: Sequence[Voiced]) -> None:
     """A line for each voice, why some are silent here and there, and who stands alone."""
     kinds = list(dict.fromkeys(result.kind for result in results))
-    table = Table("voice", "version", *kinds, "verdict", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(
+        "voice", "version", *kinds, "of allowed", "verdict", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
     for column in table.columns:
         column.no_wrap = True
     notes: dict[str, list[str]] = {}
@@ -153,7 +155,9 @@ def show_voices(console: Console, results: Sequence[Voiced]) -> None:
         counts = {word: [r.status for r in own].count(word) for word in ("agrees", *APART)}
         status = ", ".join(f"{word} {n}×" for word, n in counts.items() if n) or "silent"
         style = "red" if any(counts[word] for word in APART) else None
-        table.add_row(voice, version_of(voice), *figures, status, style=style)
+        most = max((r.used for r in own if r.used is not None), default=None)
+        used = "–" if most is None else f"{most:.0%}"
+        table.add_row(voice, version_of(voice), *figures, used, status, style=style)
     table.caption = "of the part that used most of its allowance: the error in float64, in float32"
     console.print(table)
     for note, where in notes.items():
@@ -190,7 +194,7 @@ def write_voices(path: pathlib.Path, results: Sequence[Voiced]) -> None:
     """Everything, as JSON."""
     said = {result.voice: version_of(result.voice) for result in results}
     found = {**versions("cpu"), "voices": said}
-    _write(path, [result._asdict() for result in results], found)
+    _write(path, [_finite(result._asdict()) for result in results], found)
 
 
 def _show_failures(console: Console, results: Sequence[Compared]) -> None:
@@ -345,6 +349,10 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def plain_block(block: Block) -> dict[str, Any]:
+    return _finite(block._asdict() | {"used": block.used})
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity."""
     finite = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
-    return {name: finite(v) for name, v in (block._asdict() | {"used": block.used}).items()}
+    return {name: finite(v) for name, v in values.items()}

@@ -66,11 +66,11 @@ def ours(framework, kind, params, x, state):
     return jax.tree.leaves(getattr(jaxrnn, f"{kind}_cell")(params, x, state, **options))
 
 
-def run_linen(kind, optimized=True):
+def run_linen(kind):
+    """OptimizedLSTMCell, with the same weights, is what test_bench and test_voices run."""
     from flax import linen
 
-    lstm = linen.OptimizedLSTMCell if optimized else linen.LSTMCell
-    cell = {"lstm": lstm, "gru": linen.GRUCell, "rnn": linen.SimpleCell}[kind](HIDDEN)
+    cell = {"lstm": linen.LSTMCell, "gru": linen.GRUCell, "rnn": linen.SimpleCell}[kind](HIDDEN)
 
     def run(weights, x, state):
         carry, y = cell.apply({"params": weights}, *_carried(state), x)
