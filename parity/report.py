@@ -22,7 +22,6 @@ from .systems import Compared
 from .tensors import DTYPES
 from .trajectories import TRAININGS
 from .verify import Result, torch_device
-from .voices import APART, Voiced, alone, version_of
 
 
 TRUTH_OF_LAYERS = f"numpy longdouble, eps {truth.EPS:.1e}" + (
@@ -135,66 +134,6 @@ def show_training(console: Console, rows: Sequence[str], results: Sequence[Compa
     console.print(table)
     console.print(ALLOWED_OF_TRAININGS)
     _show_failures(console, results)
-
-
-def show_voices(console: Console, results: Sequence[Voiced]) -> None:
-    """A line for each voice, why some are silent here and there, and who stands alone."""
-    kinds = list(dict.fromkeys(result.kind for result in results))
-    table = Table(
-        "voice", "version", *kinds, "of allowed", "verdict", box=box.SIMPLE, padding=(0, 1, 0, 0)
-    )
-    for column in table.columns:
-        column.no_wrap = True
-    notes: dict[str, list[str]] = {}
-    for voice in dict.fromkeys(result.voice for result in results):
-        own = [result for result in results if result.voice == voice]
-        for result in own:
-            if result.status in ("other", "failed"):
-                notes.setdefault(f"{voice}: {result.why}", []).append(result.where)
-        figures = [_of_voice([r for r in own if r.kind == kind]) for kind in kinds]
-        counts = {word: [r.status for r in own].count(word) for word in ("agrees", *APART)}
-        status = ", ".join(f"{word} {n}×" for word, n in counts.items() if n) or "silent"
-        style = "red" if any(counts[word] for word in APART) else None
-        most = max((r.used for r in own if r.used is not None), default=None)
-        used = "–" if most is None else f"{most:.0%}"
-        table.add_row(voice, version_of(voice), *figures, used, status, style=style)
-    table.caption = "of the part that used most of its allowance: the error in float64, in float32"
-    console.print(table)
-    for note, where in notes.items():
-        console.print(escape(f"{note} ({len(where)} networks, such as {where[0]})"))
-    for line in alone(results):
-        console.print(f"[bold red]DISAGREE[/] {escape(line)}")
-    for result in results:
-        if result.status == "DIFFERS":
-            console.print(escape(f"    {result.voice}, {result.where}: {result.why}"))
-
-
-def _of_voice(results: Sequence[Voiced]) -> str:
-    """The errors of a voice in a kind of network, in each dtype."""
-    shown = []
-    for dtype in dict.fromkeys(result.dtype for result in results):
-        found = [r for r in results if r.dtype == dtype and r.used is not None]
-        worst = max(found, key=lambda r: r.used or 0, default=None)
-        shown.append("–" if worst is None else f"{worst.error:.1e}")
-    return ", ".join(shown)
-
-
-def voices_verdict(results: Sequence[Voiced], seconds: float) -> str:
-    """The closing line."""
-    where = lambda *statuses: {result.where for result in results if result.status in statuses}
-    apart = len(where(*APART))
-    return (
-        f"{len({result.voice for result in results})} voices, {len(where('agrees', 'DIFFERS'))} "
-        f"networks, {sum(result.status == 'agrees' for result in results)} answers that agree, "
-        f"{apart} networks in which any differs or fails ({seconds:.0f} s)"
-    )
-
-
-def write_voices(path: pathlib.Path, results: Sequence[Voiced]) -> None:
-    """Everything, as JSON."""
-    said = {result.voice: version_of(result.voice) for result in results}
-    found = {**versions("cpu"), "voices": said}
-    _write(path, [_finite(result._asdict()) for result in results], found)
 
 
 def _show_failures(console: Console, results: Sequence[Compared]) -> None:
@@ -314,7 +253,7 @@ def ratio(error: float, own: float) -> str:
 
 def write(path: pathlib.Path, results: Sequence[Result], device: str) -> None:
     """Everything, as JSON."""
-    _write(path, [_plain(result) for result in results], versions(device))
+    write_json(path, [_plain(result) for result in results], versions(device))
 
 
 def write_documents(path: pathlib.Path, results: Sequence[Compared], device: str) -> None:
@@ -326,10 +265,10 @@ def write_documents(path: pathlib.Path, results: Sequence[Compared], device: str
         | {"failed": unseen(result) if result.mistake else not result.passed}
         for result in results
     ]
-    _write(path, plain, versions(device, TRUTH_OF_SYSTEMS))
+    write_json(path, plain, versions(device, TRUTH_OF_SYSTEMS))
 
 
-def _write(path: pathlib.Path, results: list[dict[str, Any]], versions: dict[str, Any]) -> None:
+def write_json(path: pathlib.Path, results: list[dict[str, Any]], versions: dict[str, Any]) -> None:
     path.write_text(json.dumps({"versions": versions, "results": results}, indent=1))
 
 
@@ -349,10 +288,10 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def plain_block(block: Block) -> dict[str, Any]:
-    return _finite(block._asdict() | {"used": block.used})
+    return finite(block._asdict() | {"used": block.used})
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON has no infinity."""
     finite = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
     return {name: finite(v) for name, v in values.items()}

@@ -5,10 +5,15 @@ import pathlib
 import time
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from .. import report, voices
+from .. import voices
+from ..report import finite, versions, versions_line, write_json
 from ..run import run_voices
+from ..voices import APART, Voiced, alone, version_of
 from .common import check_file, progress
 
 
@@ -44,9 +49,69 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
     results = progress(console, run_voices(work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
-    report.show_voices(console, results)
-    console.print(report.versions_line("cpu"))
-    console.print(report.voices_verdict(results, time.perf_counter() - start))
+    _show(console, results)
+    console.print(versions_line("cpu"))
+    console.print(_verdict(results, time.perf_counter() - start))
     if options.json:
-        report.write_voices(options.json, results)
+        _write(options.json, results)
     return int(any(result.status in voices.APART for result in results))
+
+
+def _show(console: Console, results: Sequence[Voiced]) -> None:
+    """A line for each voice, why some are silent here and there, and who stands alone."""
+    kinds = list(dict.fromkeys(result.kind for result in results))
+    table = Table(
+        "voice", "version", *kinds, "of allowed", "verdict", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
+    for column in table.columns:
+        column.no_wrap = True
+    notes: dict[str, list[str]] = {}
+    for voice in dict.fromkeys(result.voice for result in results):
+        own = [result for result in results if result.voice == voice]
+        for result in own:
+            if result.status in ("other", "failed"):
+                notes.setdefault(f"{voice}: {result.why}", []).append(result.where)
+        figures = [_of_voice([r for r in own if r.kind == kind]) for kind in kinds]
+        counts = {word: [r.status for r in own].count(word) for word in ("agrees", *APART)}
+        status = ", ".join(f"{word} {n}×" for word, n in counts.items() if n) or "silent"
+        style = "red" if any(counts[word] for word in APART) else None
+        most = max((r.used for r in own if r.used is not None), default=None)
+        used = "–" if most is None else f"{most:.0%}"
+        table.add_row(voice, version_of(voice), *figures, used, status, style=style)
+    table.caption = "of the part that used most of its allowance: the error in float64, in float32"
+    console.print(table)
+    for note, where in notes.items():
+        console.print(escape(f"{note} ({len(where)} networks, such as {where[0]})"))
+    for line in alone(results):
+        console.print(f"[bold red]DISAGREE[/] {escape(line)}")
+    for result in results:
+        if result.status == "DIFFERS":
+            console.print(escape(f"    {result.voice}, {result.where}: {result.why}"))
+
+
+def _of_voice(results: Sequence[Voiced]) -> str:
+    """The errors of a voice in a kind of network, in each dtype."""
+    shown = []
+    for dtype in dict.fromkeys(result.dtype for result in results):
+        found = [r for r in results if r.dtype == dtype and r.used is not None]
+        worst = max(found, key=lambda r: r.used or 0, default=None)
+        shown.append("–" if worst is None else f"{worst.error:.1e}")
+    return ", ".join(shown)
+
+
+def _verdict(results: Sequence[Voiced], seconds: float) -> str:
+    """The closing line."""
+    where = lambda *statuses: {result.where for result in results if result.status in statuses}
+    apart = len(where(*APART))
+    return (
+        f"{len({result.voice for result in results})} voices, {len(where('agrees', 'DIFFERS'))} "
+        f"networks, {sum(result.status == 'agrees' for result in results)} answers that agree, "
+        f"{apart} networks in which any differs or fails ({seconds:.0f} s)"
+    )
+
+
+def _write(path: pathlib.Path, results: Sequence[Voiced]) -> None:
+    """Everything, as JSON."""
+    said = {result.voice: version_of(result.voice) for result in results}
+    found = {**versions("cpu"), "voices": said}
+    write_json(path, [finite(result._asdict()) for result in results], found)
