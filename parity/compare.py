@@ -6,6 +6,7 @@ inputs are moved by an ulp, so it knows how well-conditioned the case is. The ju
 block by block (gate, layer, direction, time step): no small wrong part hides in a large right one.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -69,6 +70,11 @@ class Verdict(NamedTuple):
         """The block that used most of its allowance."""
         nothing = Block("nothing", "", 0.0, 0.0, np.inf, (), None)
         return max(self.blocks, key=lambda block: block.used, default=nothing)
+
+    @property
+    def wrong_tensors(self) -> set[str]:
+        """The names of the tensors in which anything is wrong."""
+        return {re.split("[:,]", line, maxsplit=1)[0] for line in self.wrong}
 
 
 def judge(
@@ -194,4 +200,4 @@ def parts(shape: Sequence[int], cut: Cut) -> list[tuple[slice, ...]]:
 
 
 def rms(a: np.ndarray) -> np.floating:
-    return np.sqrt(np.mean(np.square(a)))
+    return np.sqrt(np.mean(np.square(a))) if a.size else np.float64(0)

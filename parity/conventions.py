@@ -106,10 +106,10 @@ def _orders(case: Case) -> Iterator[Convention]:
         whose = f" ({known[stands]})" if stands in known else ""
         permute = [int(k) for k in np.argsort(taken)]
         yield Convention(
-            f"takes the gates' rows for {', '.join(stands)}{whose}; in torch they stand as "
+            f"takes the rows of the gates for {', '.join(stands)}{whose}; in torch they are "
             f"{', '.join(names)}",
             "order",
-            "before you load a weight or bias w: np.concatenate([np.split(w, "
+            "before you load a weight_ih, weight_hh or bias w: np.concatenate([np.split(w, "
             f"{len(names)})[k] for k in {tuple(permute)}])",
             leaves=_on(
                 rows, _blocks(len(names), lambda parts, taken=taken: [parts[k] for k in taken])
@@ -124,32 +124,74 @@ def _moved(permutation: tuple[int, ...]) -> int:
 
 def _weights(case: Case) -> Iterator[Convention]:
     s = case.structure
-    for end, what in (("hh", "weight_hh"), ("ih", "weight_ih")):
-        names = _matrices(case, what)
-        blocks = [s.shapes[name] for name in names]
-        if all(rows == s.gates * columns for rows, columns in blocks):
-            turn = lambda parts: [part.T for part in parts]
-            yield Convention(
-                f"takes the block of each gate in `{what}` transposed",
-                end,
-                f"x @ w.T with torch's w: transpose `{what}` once, as a whole",
-                leaves=_on(names, _blocks(s.gates, turn)),
-            )
-        if s.gates > 1:
-            yield Convention(
-                f"reshapes `{what}` where it should transpose it",
-                end,
-                "w.T, not w.reshape(w.shape[::-1])",
-                leaves=_on(names, lambda a: anp.reshape(a, a.shape[::-1]).T),
-            )
+    for end in ("hh", "ih"):
+        names = [f"weight_{end}{suffix}" for suffix in s.suffixes]
+        for some in [names, *([name] for name in names if len(names) > 1)]:
+            yield from _misread(case, end, some)
+    yield Convention(
+        "joins the weights as [hh, ih], but x and h as [x, h]",
+        "hh",
+        "joined as x and h are: np.hstack([weight_ih, weight_hh]) goes with [x, h]",
+        leaves=lambda leaves: leaves | _joined(case, leaves),
+    )
+    if s.proj_size:
+        names = [f"weight_hr{suffix}" for suffix in s.suffixes]
+        yield Convention(
+            "reshapes `weight_hr` where it should transpose it",
+            "hr",
+            "w.T, not w.reshape(w.shape[::-1])",
+            leaves=_on(names, lambda a: anp.reshape(a, a.shape[::-1]).T),
+        )
+
+
+def _misread(case: Case, end: str, names: Sequence[str]) -> Iterator[Convention]:
+    """What is done to all weights of a kind, or to a single one."""
+    gates = case.structure.gates
+    what = f"`weight_{end}`" if len(names) == len(case.structure.suffixes) else f"`{names[0]}`"
+    shapes = [case.structure.shapes[name] for name in names]
+    if all(rows == gates * columns for rows, columns in shapes):
+        yield Convention(
+            f"takes the block of each gate in {what} transposed",
+            end,
+            f"x @ w.T with torch's w: transpose {what} once, as a whole",
+            leaves=_on(names, _blocks(gates, lambda parts: [part.T for part in parts])),
+        )
+    if gates > 1:
+        yield Convention(
+            f"reshapes {what} where it should transpose it",
+            end,
+            "w.T, not w.reshape(w.shape[::-1])",
+            leaves=_on(names, lambda a: anp.reshape(a, a.shape[::-1]).T),
+        )
+    if case.cell and end == "hh":  # the same as an initial h of 0
+        return
+    yield Convention(
+        f"leaves out {what}", end, "multiply x and h by their weights", leaves=_on(names, _zeros)
+    )
+
+
+def _zeros(a: Any) -> Any:
+    return anp.zeros_like(a)
+
+
+def _joined(case: Case, leaves: Leaves) -> Leaves:
+    """Columns of each cell's two weights, as if both had been joined the other way round."""
+    new: Leaves = {}
+    for suffix in case.structure.suffixes:
+        names = f"weight_ih{suffix}", f"weight_hh{suffix}"
+        both = anp.concatenate([leaves[names[1]], leaves[names[0]]], 1)
+        width = leaves[names[0]].shape[1]
+        new |= {names[0]: both[:, :width], names[1]: both[:, width:]}
+    return new
 
 
 def _biases(case: Case) -> Iterator[Convention]:
     s = case.structure
-    no = lambda names: _on(names, anp.zeros_like)
-    add = "add it to the gates, or merge both into one where that is the same"
+    add = "add it to the gates" + ("; only r's and z's may be merged" if s.gates == 3 else "")
     for name in ("bias_hh", "bias_ih"):
-        yield Convention(f"leaves out `{name}`", "bias", add, leaves=no(_matrices(case, name)))
+        yield Convention(
+            f"leaves out `{name}`", "bias", add, leaves=_on(_matrices(case, name), _zeros)
+        )
     if s.gates == 3:
         n = slice(2 * s.hidden_size, None)
         inside = lambda ih, hh: (_with(ih, n, 0 * ih[n]), _with(hh, n, ih[n] + hh[n]))
@@ -169,7 +211,7 @@ def _biases(case: Case) -> Iterator[Convention]:
         "leaves out both biases",
         "bias",
         add,
-        leaves=no(_matrices(case, "bias_ih") + _matrices(case, "bias_hh")),
+        leaves=_on(_matrices(case, "bias_ih") + _matrices(case, "bias_hh"), _zeros),
     )
     for used, unused in (("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")):
         twice = lambda ih, hh, used=used: (ih, ih) if used == "bias_ih" else (hh, hh)
@@ -184,7 +226,7 @@ def _biases(case: Case) -> Iterator[Convention]:
             both = [f"bias_ih{suffix}", f"bias_hh{suffix}"]
             for names in ([both[0]], [both[1]], both):
                 shown = " and ".join(f"`{name}`" for name in names)
-                yield Convention(f"leaves out {shown}", "bias", add, leaves=no(names))
+                yield Convention(f"leaves out {shown}", "bias", add, leaves=_on(names, _zeros))
 
 
 def _with(a: Any, at: slice, value: Any) -> Any:
@@ -213,8 +255,7 @@ def _cells(case: Case) -> Iterator[Convention]:
                 yield Convention(
                     f"has {name} for {case.nonlinearity}",
                     "candidate",
-                    f"h' = {case.nonlinearity}(…); or, if {name} is meant, compare with "
-                    f"torch.nn.RNN(nonlinearity={name!r}), which has relu and tanh only",
+                    f"h' = {case.nonlinearity}(…); torch has tanh and relu, by nonlinearity=",
                     {"candidate": name},
                 )
         return
@@ -226,16 +267,17 @@ def _cells(case: Case) -> Iterator[Convention]:
             {"reset": "before"},
         )
         yield Convention(
-            "has z in the other sense (haiku): h' = (1 - z) h + z n",
+            "swaps the roles of z and 1 - z (haiku): h' = (1 - z) h + z n",
             "update",
             "h' = (1 - z) n + z h; or negate the rows of z in every weight and bias",
             {"update": "takes"},
         )
     if s.gates == 4:
         yield Convention(
-            "adds 1 to the forget gate (haiku, keras' unit_forget_bias when loading anew)",
+            "adds 1 to the forget gate (haiku; keras has that in fresh biases only)",
             "forget",
-            "nothing is added in torch; or subtract 1 from the rows of f in one of the biases",
+            "nothing is added in torch"
+            + ("; or subtract 1 from the rows of f in one of the biases" * s.bias),
             {"forget": 1.0},
         )
         for name in ("identity", "relu"):
@@ -381,7 +423,7 @@ def _final(case: Case) -> Iterator[Convention]:
         "lengths each sequence's own end",
         results=lambda results, run: _last_of_y(case, results),
     )
-    directions = s.num_directions
+    directions, batched = s.num_directions, case.batch is not None
     for what, change in {
         "returns the last layer's final state only": lambda a: a[-directions:],
         "returns the last row of the final states only": lambda a: a[-1:],
@@ -391,7 +433,7 @@ def _final(case: Case) -> Iterator[Convention]:
             [a[::2], a[1::2]], -1
         ),
     }.items():
-        if s.bidirectional or "both" not in what:
+        if (s.bidirectional or "both" not in what) and (batched or "batch" not in what):
             yield Convention(
                 what,
                 "final",
@@ -419,7 +461,7 @@ def _directions(case: Case) -> Iterator[Convention]:
         "runs the backward direction forward", "backward", flip, {"backward": "forward"}
     )
     yield Convention(
-        "does not turn the backward direction's outputs round again",
+        "does not reverse the backward direction's outputs again",
         "backward",
         flip,
         {"backward": "unflipped"},

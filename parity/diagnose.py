@@ -18,7 +18,7 @@ from . import torch_side, truth, variants
 from .compare import Arrays, Block, Verdict, judge
 from .conventions import Convention, compatible, conventions
 from .diagnosis import Diagnosis, Explanation
-from .precision import by_dtype, by_precision
+from .precision import LARGE, RETURN, by_dtype, by_precision
 from .problem import Port, Problem, state_problem
 from .target import NEAR, Target, cast, cuts, errors, wide
 from .tensors import DTYPES, output_shapes, perturb
@@ -43,7 +43,7 @@ def diagnose(
     """Says whether a recurrent layer computes what torch's does, and if not, what is wrong with it.
 
     Small layers show as much as large ones, and are searched in seconds: a few sequences, ten steps
-    or so, all sizes different, everything at random.
+    or so, some ten units, all sizes different, everything at random.
 
     Args:
         kind: `"rnn"`, `"lstm"`, `"gru"` or a cell; None: read off the weights.
@@ -53,9 +53,10 @@ def diagnose(
         outputs: what the port made of them, any of `y`, `hn`, `cn`; or the port itself, a JAX
             function called as `port(weights, x=x, h0=…)` with those inputs that there are, which
             returns `(y, hn)` or `(y, (hn, cn))`, a cell `hn` or `(hn, cn)`, or a dict. Then its
-            gradients are compared too, and it is tried step by step on torch's own states.
-        nonlinearity: of an RNN in torch.
-        batch_first: of `x` and `y`; None: read off the shapes where they tell, else False.
+            gradients are compared too, and where it takes sequences of a single step, it is tried
+            on torch's own state at each.
+        nonlinearity: of an RNN in torch, `"tanh"` or `"relu"`.
+        batch_first: of `x` and `y`; None: as initial states or lengths say it, else False.
         dropout: torch's rate; without `masks` the port was evaluated.
         loaded: the weights as the port has loaded them, under torch's names, if it has them so.
 
@@ -63,18 +64,34 @@ def diagnose(
         A `Diagnosis`, which prints; `.verdict` is "agrees", "named", "precision" or "unknown".
 
     Raises:
-        ValueError: names or shapes that do not go together.
-        TypeError: what is no array, is not floating, or is too narrow to be judged.
+        ValueError: names or shapes that do not go together, or an unusual result of the port.
+        TypeError: an argument is not of its kind, or its numbers are not floating.
+        Exception: what the port raises is passed on, with a note on what it was called with.
 
-    Source: the list in https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and its
-    neighbours, and what flax, haiku, keras and ONNX do otherwise.
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and its neighbours,
+    and what flax, haiku, keras and ONNX do otherwise.
     """
     problem = state_problem(
-        *(kind, weights, inputs, outputs, nonlinearity, batch_first, dropout, loaded)
+        *(kind, weights, inputs, outputs),
+        nonlinearity=nonlinearity,
+        batch_first=batch_first,
+        dropout=dropout,
+        loaded=loaded,
     )
+    return examine(problem)
+
+
+def examine(problem: Problem) -> Diagnosis:
+    """`diagnose`, of arguments that have been checked."""
     torch, slack = _against_torch(problem)
+    if not torch.wrong and problem.returned:  # right numbers, in another dtype
+        told = ", ".join(f"{name} in {dtype}" for name, dtype in problem.returned.items())
+        returned = Convention(f"returns {told}", "precision", RETURN)
+        torch = torch._replace(wrong=[f"{name}: {d}" for name, d in problem.returned.items()])
+        found = [Explanation((returned,), torch.worst)]
+        return Diagnosis(problem, "precision", torch, slack, [], [], found, "")
     if not torch.wrong:
-        return Diagnosis(problem, "agrees", torch, [], [], [], "")
+        return Diagnosis(problem, "agrees", torch, slack, [], [], [], "")
     found, tried = _search(problem, slack)
     if found:
         only = all(c.slot == "precision" for c in found[0].conventions)
@@ -82,7 +99,7 @@ def diagnose(
     else:
         verdict = "precision" if _small(torch, problem) else "unknown"
     seen = where(problem, torch), patterns(problem, torch)
-    return Diagnosis(problem, verdict, torch, *seen, found, tried)
+    return Diagnosis(problem, verdict, torch, slack, *seen, found, tried)
 
 
 def _against_torch(problem: Problem) -> tuple[Verdict, float]:
@@ -95,13 +112,14 @@ def _against_torch(problem: Problem) -> tuple[Verdict, float]:
     # Without cotangents for an output of another shape, torch has other gradients.
     outputs = {name for name in found if name in shapes}
     names = [name for name in found if name in outputs or known == outputs]
+    gradients = len(names) > len(outputs)
     rng = np.random.default_rng(0)
     moved = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
     pick = lambda results: {name: results[name] for name in names}
-    runs = [pick(torch_side.run(case, each)) for each in moved]
+    runs = [pick(torch_side.run(case, each, gradients=gradients)) for each in moved]
     leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
     true = variants.outputs(case, leaves, data.masks)
-    if any(name.startswith("grad ") for name in names):
+    if gradients:
         true |= variants.gradients(case, leaves, cotangents, data.masks)
     judged = functools.partial(judge, pick(true), runs, pick(found), cuts(problem), problem.eps)
     verdict, slack = judged(), 1.0
@@ -115,8 +133,7 @@ def _against_torch(problem: Problem) -> tuple[Verdict, float]:
 def _small(torch: Verdict, problem: Problem) -> bool:
     """Whether what no convention explains is of the size of rounding."""
     off = {block.tensor: block.error for block in reversed(torch.blocks)}  # the whole comes last
-    wrong = {line.replace(":", ",").partition(",")[0] for line in torch.wrong}
-    return all(off.get(name, np.inf) < NEAR / 10 * problem.eps for name in wrong)
+    return all(off.get(name, np.inf) < problem.far for name in torch.wrong_tensors)
 
 
 # Outputs.
@@ -155,14 +172,16 @@ def _of_outputs(target: Target) -> tuple[list[Explanation], str]:
     while count < len(pairs) and time.monotonic() < end:
         found += _explain(target, pairs[count : count + 1], right)
         count += 1
-    return found or by_precision(target, alone), f"{tried}, {count} of their {len(pairs)} pairs"
+    cut = "" if count == len(pairs) else f", cut off after {PATIENCE:.0f} s: try a smaller layer"
+    tried += f", {count} of their {len(pairs)} pairs{cut}"
+    return found or by_precision(target, alone), tried
 
 
 def _explain(
     target: Target, candidates: Iterable[Sequence[Convention]], right: Arrays | None
 ) -> list[Explanation]:
     """Those candidates that change what is `right`, and leave an error within the allowance."""
-    found, limit = [], NEAR * target.problem.eps * max(1.0, target.slack)
+    found, limit = [], min(NEAR * target.problem.eps, LARGE) * target.slack
     for chosen in candidates:
         true = target.truth(chosen)
         if true is None or (right is not None and _same(true, right)):

@@ -1,6 +1,7 @@
 """What `diagnose` found out, for people and for programs."""
 
 import json
+import re
 from typing import NamedTuple
 
 from . import report
@@ -8,6 +9,14 @@ from .compare import Block, Verdict
 from .conventions import Convention
 from .problem import OUTPUTS, Problem
 from .script import module
+
+
+SATURATED_GATES = "gates are saturated, and XLA's tanh strays that much further than torch's here"
+
+
+def as_given(text: str) -> str:
+    """With the names of states that the user gave them: h0, and not torch's h_0."""
+    return re.sub(r"\b([hc])_([0n])\b", r"\1\2", text)
 
 
 class Explanation(NamedTuple):
@@ -31,6 +40,7 @@ class Diagnosis(NamedTuple):
         problem: the layer, the numbers and the port's results.
         verdict: "agrees", "named" (a convention explains it), "precision" or "unknown".
         torch: how the port's results stand to torch's, tensor by tensor, by the criterion.
+        slack: a further factor on what is allowed, where gates are saturated.
         where: the first place that is wrong.
         patterns: what the difference looks like.
         explanations: those that leave no more than rounding; several are tied.
@@ -40,6 +50,7 @@ class Diagnosis(NamedTuple):
     problem: Problem
     verdict: str
     torch: Verdict
+    slack: float
     where: list[str]
     patterns: list[str]
     explanations: list[Explanation]
@@ -59,10 +70,12 @@ class Diagnosis(NamedTuple):
             "what": self._what(),
             "change": list(dict.fromkeys(c.change for c in self._first())),
         }
+        if self.slack > 1:
+            parts["verdict"].append(f"allowed × {self.slack:.1f}: {SATURATED_GATES}")
         lines = [_about(self.problem), report.versions_line("cpu", _truth(self.problem))]
         for name, entries in parts.items():
             lines += [f"{name if i == 0 else '':<11}{entry}" for i, entry in enumerate(entries)]
-        return "\n".join(line.rstrip() for line in lines)
+        return as_given("\n".join(line.rstrip() for line in lines))
 
     def _first(self) -> tuple[Convention, ...]:
         return self.explanations[0].conventions if self.explanations else ()
@@ -98,6 +111,7 @@ class Diagnosis(NamedTuple):
             "verdict": self.verdict,
             "wrong": self.torch.wrong,
             "unjudged": self.torch.unjudged,
+            "slack": self.slack,
             "tensors": [report.plain_block(block) for block in _nearest(self.torch)],
             "where": self.where,
             "patterns": self.patterns,
@@ -112,7 +126,7 @@ class Diagnosis(NamedTuple):
             ],
             "tried": self.tried,
         }
-        return json.dumps(plain, indent=1, allow_nan=False)
+        return as_given(json.dumps(plain, indent=1, allow_nan=False))
 
 
 _VERDICTS = {
@@ -159,8 +173,6 @@ def _table(verdict: Verdict) -> list[str]:
         rows.append((block.tensor, block.label, *figures, f"{list(block.worst)}{mark}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    measured = {block.tensor for block in verdict.blocks}
-    other = [
-        line for line in verdict.wrong if line.replace(":", ",").partition(",")[0] not in measured
-    ]
+    known = {str(block) for block in verdict.blocks}
+    other = [line for line in verdict.wrong if line not in known]
     return lines + other + [f"not compared: {name}" for name in verdict.unjudged]

@@ -51,6 +51,8 @@ PRECISIONS = [
     ),
     Precision("carries its state in bfloat16", "carry h and c in float32", np.float32, "state"),
 ]
+RETURN = "return the outputs in the dtype of x: is there an astype, or x64 off?"
+FEW = 20  # numbers, of which no direction can be told
 LARGE = 0.05  # relative errors beyond this are no precision's
 WITHIN = 4.0  # the errors may be so many times larger or smaller than the simulated ones
 ALIKE = 0.7  # the least cosine between both, where operands are rounded; mostly it is above 0.99
@@ -68,7 +70,10 @@ def by_precision(target: Target, candidates: Iterable[Sequence[Convention]]) -> 
             leaves = target.problem.data.leaves
             simulated = target.predict(chosen, leaves, precision.dtype, **how) or {}
             theirs, ours = errors(target.found, true), errors(simulated, true)
-            ratios = [theirs[name] / ours[name] for name in ours if ours[name]] or [np.inf]
+            ratios = [
+                theirs[n] / ours[n] if ours[n] else np.inf for n in ours if theirs[n] or ours[n]
+            ]
+            ratios = ratios or [np.inf]
             alike = _alike(precision, target.found, simulated, true)
             if 1 / WITHIN <= min(ratios) <= max(ratios) <= WITHIN and alike >= ALIKE:
                 ranked.append((alike, _explanation(target, chosen, true, precision)))
@@ -76,25 +81,21 @@ def by_precision(target: Target, candidates: Iterable[Sequence[Convention]]) -> 
 
 
 def by_dtype(target: Target, candidates: Iterable[Sequence[Convention]]) -> list[Explanation]:
-    """Where some outputs come back in a narrower dtype: right in it, and the others altogether?"""
-    width = np.dtype(DTYPES[target.problem.dtype]).itemsize
-    narrow = {n: a for n, a in target.found.items() if a.dtype.itemsize < width}
-    rest = target._replace(found={n: a for n, a in target.found.items() if n not in narrow})
-    for chosen in candidates if narrow else ():
+    """Where some outputs come back in another dtype: right in it, and the others altogether?"""
+    wanted = np.dtype(DTYPES[target.problem.dtype])
+    other = {n: a for n, a in target.found.items() if a.dtype != wanted}
+    rest = target._replace(found={n: a for n, a in target.found.items() if n not in other})
+    for chosen in candidates if other else ():
         true = target.truth(chosen)
         if true is None:
             continue
-        off = errors(narrow, true)
-        if any(off[n] > 4 * jnp.finfo(a.dtype).eps for n, a in narrow.items()):
+        eps = lambda a: max(jnp.finfo(a.dtype).eps, target.problem.eps)
+        if any(off > 4 * eps(other[n]) for n, off in errors(other, true).items()):
             continue
         left = {name: true[name] for name in rest.found}
         if not (verdict := rest.judge(chosen, left)).wrong:
-            dtype = next(iter(narrow.values())).dtype
-            returned = Precision(
-                f"returns {', '.join(narrow)} in {dtype}",
-                "return the outputs in the dtype of x: is there an astype, or x64 off?",
-                dtype,
-            )
+            dtype = next(iter(other.values())).dtype
+            returned = Precision(f"returns {', '.join(other)} in {dtype}", RETURN, dtype)
             return [Explanation((*chosen, _convention(returned)), verdict.worst)]
     return []
 
@@ -118,7 +119,7 @@ def _alike(precision: Precision, found: Arrays, simulated: Arrays, true: Arrays)
     """How far the port's errors go the way of the simulated ones: 1 all the way, 0 not at all."""
     if not precision.product:  # errors of summation go any way, but results have no more digits
         return float(all((a == a.astype(precision.dtype)).all() for a in found.values()))
-    if not simulated:
+    if not simulated or sum(a.size for a in found.values()) < FEW:
         return 0.0
     a, b = (
         np.concatenate([np.ravel(arrays[n].astype(np.longdouble) - true[n]) for n in found])

@@ -5,9 +5,9 @@ Names are those of a state_dict for weights; `x`, `h0`, `c0`, `lengths`, `masks`
 """
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,10 @@ Port = Callable[..., Any]
 
 
 class Problem(NamedTuple):
-    """A case, its numbers, and the port's results by name, with gradients if it is a function."""
+    """A case, its numbers, and the port's results by name, with gradients if it is a function.
+
+    `returned` are those dtypes of its outputs that are not the inputs' and weights'.
+    """
 
     case: Case
     data: Data
@@ -38,10 +41,16 @@ class Problem(NamedTuple):
     found: Arrays
     port: Port | None
     remarks: list[str]
+    returned: dict[str, str]
 
     @property
     def eps(self) -> float:
         return float(jnp.finfo(DTYPES[self.dtype]).eps)
+
+    @property
+    def far(self) -> float:
+        """What is off by more than this, relative, is no rounding; for where there is no judge."""
+        return min(1000 * self.eps, 0.05)
 
 
 def state_problem(
@@ -49,57 +58,60 @@ def state_problem(
     weights: Mapping[str, Any],
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any] | Port,
-    nonlinearity: str,
-    batch_first: bool | None,
-    dropout: float,
-    loaded: Mapping[str, Any] | None,
+    *,
+    nonlinearity: str = "tanh",
+    batch_first: bool | None = None,
+    dropout: float = 0.0,
+    loaded: Mapping[str, Any] | None = None,
 ) -> Problem:
-    """Checks the arguments of `diagnose`, and runs the port if it is a function."""
-    params = {name: _array(f"weights[{name!r}]", a) for name, a in weights.items()}
+    """Checks these arguments of `diagnose`, and runs the port if it is a function."""
+    params = _arrays("weights", weights, "pass module.state_dict()")
     found = jaxrnn.structure(params, kind)
-    _ = found.torch_name  # refuses what torch has not
-    if unknown := [name for name in inputs if name not in INPUTS]:
-        raise ValueError(f"`inputs` has {unknown[0]!r}: it may have {', '.join(INPUTS)}")
-    if "x" not in inputs:
-        raise ValueError(f"`inputs` has no 'x', only {', '.join(inputs) or 'nothing'}")
-    given = {name: _array(f"inputs[{name!r}]", a) for name, a in inputs.items()}
+    if found.layer_norm:
+        raise ValueError("`weights` are of a layer-normalised LSTM, which torch.nn has not")
+    given = _arrays("inputs", inputs, "{'x': …}", INPUTS)
+    if "x" not in given:
+        raise ValueError(f"`inputs` has no 'x', only {', '.join(given) or 'nothing'}")
     results: Arrays = {}
     if isinstance(outputs, Mapping):
-        if not outputs or not outputs.keys() <= OUTPUTS.keys():
-            raise ValueError(
-                f"`outputs` must have some of {', '.join(OUTPUTS)}, the port's wrong results, got "
-                f"{', '.join(outputs) or 'nothing'}"
-            )
-        results = {OUTPUTS[n]: _array(f"outputs[{n!r}]", a) for n, a in outputs.items()}
+        results = _arrays("outputs", outputs, "the port's results", OUTPUTS)
+        results = {key: results[name] for name, key in OUTPUTS.items() if name in results}
     elif not callable(outputs):
         raise TypeError(
             "`outputs` must be a dict of the port's results, or the port itself, called as "
             f"port(weights, x=x, …), got a {type(outputs).__name__}"
         )
-    case = _case(found, given, results, nonlinearity, batch_first, dropout)
-    floats = [*params.values(), given["x"], *results.values()]
-    dtypes = {a.dtype.name: a.dtype for a in floats}
-    if strange := [name for name in dtypes if name not in DTYPES]:
-        known = ", ".join(DTYPES)
-        raise TypeError(f"there are numbers of {strange[0]}: only {known} are judged; cast them")
-    dtype = max(dtypes, key=lambda name: jnp.finfo(dtypes[name]).eps)
+    case = _case(found, given, nonlinearity, batch_first, dropout)
+    _check_outputs(case, outputs, results)
+    floats = {**params, **{n: a for n, a in given.items() if n not in ("lengths", "masks")}}
+    wanted = _narrowest({f"`{name}`": a for name, a in floats.items()})
+    dtype = _narrowest({wanted: np.empty(0, DTYPES[wanted]), **results})
     data = _data(case, params, given, dtype)
-    remarks = on_inputs(case, data, params, results)
+    remarks = on_inputs(case, data, params, batch_first is None)
     if loaded is not None:
-        own = {name: _array(f"loaded[{name!r}]", a) for name, a in loaded.items()}
+        own = _arrays("loaded", loaded, "the port's weights, under torch's names")
         remarks += on_loaded(params, own, found.gates)
     port = outputs if callable(outputs) else None
     if port is not None:
         data, results = run_port(port, case, data)
-        other = {a.dtype.name for a in results.values()} - {dtype}
-        remarks += [f"the port returns {name} where x is {dtype}" for name in sorted(other)]
-        remarks += on_settings()
-    else:
-        results = {n: results[n].astype(DTYPES[dtype]) for n in OUTPUTS.values() if n in results}
-    return Problem(case, data, dtype, results, port, remarks)
+        remarks += on_settings(dtype)
+    returned = {n: a.dtype.name for n, a in results.items() if n in OUTPUTS.values()}
+    returned = {name: came for name, came in returned.items() if came != wanted}
+    remarks += [f"{n} comes back in {came}, x is {wanted}" for n, came in returned.items()]
+    if port is None:
+        results = {name: a.astype(DTYPES[dtype]) for name, a in results.items()}
+    return Problem(case, data, dtype, results, port, remarks, returned)
 
 
-def run_port(port: Port, case: Case, data: Data) -> tuple[Data, Arrays]:
+def _narrowest(arrays: Arrays) -> str:
+    """The dtype with the largest eps; all must be floating, and known."""
+    for name, a in arrays.items():
+        if a.dtype.name not in DTYPES:
+            raise TypeError(f"{name} has numbers of {a.dtype}: only {', '.join(DTYPES)} are judged")
+    return max((a.dtype for a in arrays.values()), key=lambda dtype: jnp.finfo(dtype).eps).name
+
+
+def run_port(port: Port, case: Case, data: Data, gradients: bool = True) -> tuple[Data, Arrays]:
     """Outputs and gradients of a port, and the data with cotangents of its outputs' shapes."""
     constants: dict[str, Any] = {}
     if case.lengths is not None:
@@ -110,11 +122,20 @@ def run_port(port: Port, case: Case, data: Data) -> tuple[Data, Arrays]:
     def call(leaves: Any) -> Arrays:
         leaves = {name: leaves[name] for name in data.leaves}  # in torch's order: JAX sorts them
         params = {n: a for n, a in leaves.items() if n.startswith(("weight", "bias"))}
-        inputs = {n.replace("_", ""): a for n, a in leaves.items() if n not in params}
-        return _named(case, port(params, **inputs, **constants))
+        inputs = {n.replace("_", ""): a for n, a in leaves.items() if n not in params} | constants
+        try:
+            results = port(params, **inputs)
+        except Exception as error:
+            shapes = ", ".join(f"{n}={a.dtype}{list(a.shape)}" for n, a in inputs.items())
+            error.add_note(f"raised by the port, which was called as port(weights, {shapes})")
+            raise
+        return _named(case, results)
 
-    with jax.enable_x64(True):
+    # As users have it, but that float64 is nothing without x64.
+    with jax.enable_x64(bool(cast(Any, jax.config).jax_enable_x64) or _has_float64(data)):
         leaves = {name: jnp.asarray(a) for name, a in data.leaves.items()}
+        if not gradients:
+            return data, {name: np.asarray(a) for name, a in call(leaves).items()}
         results, pullback = jax.vjp(call, leaves)
         rng = np.random.default_rng(1)
         cotangents = {
@@ -126,38 +147,70 @@ def run_port(port: Port, case: Case, data: Data) -> tuple[Data, Arrays]:
     return data._replace(cotangents=cotangents), {n: np.asarray(a) for n, a in found.items()}
 
 
+def _has_float64(data: Data) -> bool:
+    return any(a.dtype == np.float64 for a in data.leaves.values())
+
+
 def _named(case: Case, results: Any) -> dict[str, Any]:
-    if isinstance(results, Mapping):
-        if not results or not results.keys() <= OUTPUTS.keys():
-            raise ValueError(
-                f"the port returned {', '.join(results) or 'nothing'}: wanted some of "
-                f"{', '.join(OUTPUTS)}"
-            )
-        return {OUTPUTS[name]: a for name, a in results.items()}
+    """A port's results by name."""
     names = list(output_shapes(case))
-    leaves = jax.tree.leaves(results)
-    if not 0 < len(leaves) <= len(names):
+    if isinstance(results, Mapping):
+        named = {OUTPUTS.get(str(name), str(name)): a for name, a in results.items()}
+    elif not case.cell and isinstance(results, tuple | list) and len(results) == 2:
+        y, state = results
+        named = {} if y is None else {"y": y}
+        named |= dict(zip(names[1:], jax.tree.leaves(state), strict=False))
+    else:
+        named = dict(zip(names, jax.tree.leaves(results), strict=False))
+    if (
+        not named
+        or not named.keys() <= {*names}
+        or not all(hasattr(a, "shape") for a in named.values())
+    ):
+        kind = "nothing" if not named else ", ".join(named)
+        its = ", ".join(n for n, key in OUTPUTS.items() if key in names)
         raise ValueError(
-            f"the port returned {len(leaves)} arrays: wanted {', '.join(names)}, in this order"
+            f"the port returned {kind}: wanted (y, hn), (y, (hn, cn)) or, of a cell, the state; or "
+            f"a dict of arrays, some of {its}"
         )
-    return dict(zip(names, leaves, strict=False))
+    return named
 
 
-def _array(what: str, value: Any) -> np.ndarray:
-    a = array(value) if is_tensor(value) else np.asarray(value)
-    if a.dtype == object:
-        raise TypeError(f"`{what}` must be an array, got a {type(value).__name__}")
-    return a
+def _arrays(what: str, given: Any, example: str, known: Collection[str] | None = None) -> Arrays:
+    """A dict of arrays, under known names."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"`{what}` must be a dict, got a {type(given).__name__}: {example}")
+    if known is not None and (not given or not given.keys() <= {*known}):
+        strange = [name for name in given if name not in known]
+        came = repr(strange[0]) if strange else "nothing"
+        raise ValueError(f"`{what}` has {came}: it may have {', '.join(known)}")
+    arrays = {}
+    for name, value in given.items():
+        a = array(value) if is_tensor(value) else np.asarray(value)
+        if a.dtype.kind not in "fiubV":
+            raise TypeError(f"`{what}[{name!r}]` must be an array of numbers, got {a.dtype}")
+        arrays[name] = a
+    return arrays
+
+
+def _check_outputs(case: Case, outputs: Any, results: Arrays) -> None:
+    known = output_shapes(case)
+    if isinstance(outputs, Mapping) and (extra := results.keys() - known):
+        its = [name for name, key in OUTPUTS.items() if key in known]
+        raise ValueError(
+            f"`outputs` has {', '.join(n for n in outputs if OUTPUTS[n] in extra)}, but a "
+            f"{case.structure.torch_name} has {' and '.join(its)}"
+        )
 
 
 def _case(
     found: jaxrnn.Structure,
     given: Arrays,
-    results: Arrays,
     nonlinearity: str,
     batch_first: bool | None,
     dropout: float,
 ) -> Case:
+    """The configuration that the weights and the inputs make together."""
     x, cell = given["x"], found.kind.endswith("_cell")
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"`nonlinearity` must be 'tanh' or 'relu', got {nonlinearity!r}")
@@ -168,41 +221,45 @@ def _case(
         )
     if 0 in x.shape:
         raise ValueError(f"`x` has shape {x.shape}: there is nothing in it to compare")
+    if cell and (batch_first or dropout or {"lengths", "masks"} & given.keys()):
+        raise ValueError(
+            "a cell takes no `batch_first`, `dropout`, `lengths` or `masks`: these are a layer's"
+        )
     batched = x.ndim == (2 if cell else 3)
     if batch_first is None:
-        batch_first = batched and not cell and _batch_first(x, given, results)
-    if cell:
-        time, batch = 1, len(x) if batched else None
-    elif not batched:
-        time, batch = len(x), None
-    else:
-        time, batch = x.shape[:2][::-1] if batch_first else x.shape[:2]
+        batch_first = batched and not cell and says_batch_first(x, given)
+    lead = [*x.shape[:-1]]
+    time, batch = (1, lead[0]) if cell and batched else (1, None)
+    if not cell:
+        time, batch = (lead[::-1] if batch_first else lead) if batched else (lead[0], None)
     lengths = None
     if "lengths" in given:
-        lengths = tuple(int(n) for n in np.ravel(given["lengths"]))
-        if len(lengths) != (batch or 1) or not 0 <= min(lengths) <= max(lengths) <= time:
-            raise ValueError(
-                f"`lengths` must be {batch or 1} numbers from 0 to {time}, one for each sequence, "
-                f"got {list(lengths)}: is `batch_first` right?"
-            )
+        lengths = _lengths(given["lengths"], time, batch)
     return Case(
         *("diagnosis", found, nonlinearity if found.gates == 1 else "tanh", time, batch),
         batch_first=batch_first,
         state="h0" in given,
         lengths=lengths,
-        dropout=dropout,
+        dropout=dropout if found.num_layers > 1 else 0.0,  # else it does nothing
     )
 
 
-def _batch_first(x: np.ndarray, given: Arrays, results: Arrays) -> bool:
-    """What is said by those arrays that have the batch on one axis only; if none does, torch's."""
-    sizes = [
-        a.shape[1] for name in ("h0", "c0") if (a := given.get(name)) is not None and a.ndim == 3
-    ]
-    sizes += [a.size for name in ("lengths",) if (a := given.get(name)) is not None and a.ndim]
-    sizes += [
-        a.shape[1] for n in ("h_n", "c_n") if (a := results.get(n)) is not None and a.ndim == 3
-    ]
+def _lengths(a: np.ndarray, time: int, batch: int | None) -> tuple[int, ...]:
+    lengths = a.ravel().tolist()
+    whole = a.dtype.kind in "iu" and len(lengths) == (1 if batch is None else batch)
+    if not whole or not 0 <= min(lengths) <= max(lengths) <= time:
+        raise ValueError(
+            f"`lengths` must be {batch or 1} whole numbers from 0 to {time}, one for each "
+            f"sequence, got {lengths}: is `batch_first` right?"
+        )
+    return tuple(lengths)
+
+
+def says_batch_first(x: np.ndarray, given: Arrays) -> bool:
+    """What those inputs say that have the batch on a known axis; if none does, torch's default."""
+    states = [given[name] for name in ("h0", "c0") if name in given]
+    sizes = [a.shape[1] for a in states if a.ndim == 3]
+    sizes += [given["lengths"].size] if "lengths" in given else []
     said = [x.shape[0] == size for size in sizes if (x.shape[0] == size) != (x.shape[1] == size)]
     return bool(said) and said[0]
 

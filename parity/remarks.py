@@ -11,16 +11,14 @@ from .compare import Arrays
 from .tensors import GATES, Data
 
 
-def on_inputs(case: Case, data: Data, params: Arrays, results: Arrays) -> list[str]:
+def on_inputs(case: Case, data: Data, params: Arrays, inferred: bool) -> list[str]:
     """What is unusual in the inputs, and which mistakes they cannot show."""
     remarks = []
     dtypes = sorted({a.dtype.name for a in params.values()})
     if len(dtypes) > 1:
         remarks.append(f"the weights mix {' and '.join(dtypes)}: torch would not run them")
-    told = {a.dtype.name for a in results.values()} - set(dtypes)
-    if told:
-        x64 = ": is jax_enable_x64 off?" if "float64" in dtypes else ""
-        remarks.append(f"the weights are {dtypes[0]}, the outputs {', '.join(sorted(told))}{x64}")
+    if inferred and case.batch_first:
+        remarks.append("x is taken to be batch first, since the states or lengths say so")
     for name, a in data.leaves.items():
         real = a.astype(np.float64)
         padded = name == "x" and case.lengths is not None
@@ -33,6 +31,8 @@ def on_inputs(case: Case, data: Data, params: Arrays, results: Arrays) -> list[s
     for suffix in case.structure.suffixes if case.structure.bias else []:
         if np.array_equal(data.leaves[f"bias_ih{suffix}"], data.leaves[f"bias_hh{suffix}"]):
             remarks.append(f"`bias_ih{suffix}` and `bias_hh{suffix}` are the same")
+    if case.lengths is not None and min(case.lengths) == case.time:
+        remarks.append("all lengths are full: what happens in the padding cannot be seen")
     if not case.state:
         remarks.append("no initial state is given: what happens to it cannot be seen")
     if case.time < 3 and not case.cell:
@@ -69,6 +69,8 @@ def _done(a: np.ndarray, b: np.ndarray, gates: int) -> str:
         return ": it is torch's transposed"
     if a.shape != b.shape:
         return ": reshaped" if a.size == b.size and np.array_equal(a.ravel(), b.ravel()) else ""
+    if len(a) % gates:  # a projection
+        return ": not loaded" if not b.any() else ""
     blocks, names = np.split(a, gates), GATES[gates]
     for order in itertools.permutations(range(gates)):
         if np.array_equal(np.concatenate([blocks[k] for k in order]), b):
@@ -79,11 +81,11 @@ def _done(a: np.ndarray, b: np.ndarray, gates: int) -> str:
     return ": not loaded" if not b.any() else ""
 
 
-def on_settings() -> list[str]:
+def on_settings(dtype: str) -> list[str]:
     """JAX's, as the user has them, where they cost precision."""
     remarks, config = [], cast(Any, jax.config)
-    if not config.jax_enable_x64:
-        remarks.append("jax_enable_x64 is off; it was on for this diagnosis")
+    if dtype == "float64" and not config.jax_enable_x64:
+        remarks.append("jax_enable_x64 is off, without which there is no float64; here it was on")
     if precision := config.jax_default_matmul_precision:
         remarks.append(f"jax_default_matmul_precision is {precision}")
     elif (backend := jax.default_backend()) != "cpu":

@@ -11,7 +11,7 @@ from .tensors import output_shapes
 
 
 def write_script(problem: Problem, path: pathlib.Path) -> None:
-    """A script that needs torch and numpy only, and its numbers as `.npz` beside it.
+    """A script that needs torch and numpy only, and beside it its numbers, as `…_numbers.npz`.
 
     Dropout masks, which torch does not take, need this package too.
     """
@@ -26,7 +26,7 @@ def write_script(problem: Problem, path: pathlib.Path) -> None:
     if problem.data.masks is not None:
         arrays["masks"] = problem.data.masks
     narrow = lambda a: a.astype(np.float32) if a.dtype.name == "bfloat16" else a
-    file = path.with_suffix(".npz")
+    file = path.with_name(f"{path.stem}_numbers.npz")
     jaxrnn.save(file, {name: narrow(a) for name, a in arrays.items()})
     path.write_text(_script(problem, file.name))
 
@@ -50,7 +50,8 @@ def module(problem: Problem) -> str:
 
 def _script(problem: Problem, file: str) -> str:
     case, masked = problem.case, problem.data.masks is not None
-    imports, rows = ["import numpy as np", "import torch"], dict.fromkeys(OUTPUTS, "")
+    imports = ["import pathlib", "", "import numpy as np", "import torch"]
+    rows = dict.fromkeys(OUTPUTS, "")
     names = ["h", "c"][: 2 if case.structure.gates == 4 else 1]
     tree = lambda parts: f"({', '.join(parts)})" if len(parts) == 2 else parts[0]
     final = tree([f"{name}n" for name in names])
@@ -98,7 +99,8 @@ def _script(problem: Problem, file: str) -> str:
         "",
         *imports,
         "",
-        f'data = {{name: torch.tensor(a) for name, a in np.load("{file}").items()}}',
+        f'file = pathlib.Path(__file__).with_name("{file}")',
+        "data = {name: torch.tensor(a) for name, a in np.load(file).items()}",
         *([f"data = {{n: {narrow} for n, a in data.items()}}"] * (problem.dtype == "bfloat16")),
         f"module = {module(problem)}.to(torch.{problem.dtype})",
         'module.load_state_dict({n[2:]: a for n, a in data.items() if n.startswith("w/")})',

@@ -44,7 +44,12 @@ class Target(NamedTuple):
         run = lambda leaves: predict(chosen, case, own(leaves), data.masks, **how)
         leaves = cast(dtype, leaves)
         with np.errstate(all="ignore"):
-            results = run(leaves)
+            try:
+                results = run(leaves)
+            except (IndexError, ValueError):
+                if len(chosen) < 2:
+                    raise
+                return None  # each changes a shape that the other counts on
             shapes = {name: a.shape for name, a in self.problem.found.items()}
             if any(results[n].shape != shapes[n] for n in results if n in shapes):
                 return None

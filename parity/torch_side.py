@@ -20,10 +20,10 @@ Tensors = dict[str, torch.Tensor]
 Run = Callable[..., tuple[Any, Any]]
 
 
-def run(case: Case, data: Data, device: str = "cpu") -> Arrays:
+def run(case: Case, data: Data, device: str = "cpu", gradients: bool = True) -> Arrays:
     """Outputs, gradients and, if the case has it, the Hessian-vector product, by name."""
     with exactly():
-        return _run(case, data, device)
+        return _run(case, data, device, gradients)
 
 
 @contextlib.contextmanager
@@ -36,15 +36,16 @@ def exactly() -> Iterator[None]:
         yield
 
 
-def _run(case: Case, data: Data, device: str) -> Arrays:
+def _run(case: Case, data: Data, device: str, gradients: bool) -> Arrays:
     module, leaves = _build(case, data, device)
     to = lambda arrays: {name: tensor(a, device) for name, a in arrays.items()}
     cotangents, tangents = to(data.cotangents), to(data.tangents)
     masks = None if data.masks is None else torch.tensor(data.masks, device=device)
     result = _outputs(case, module, leaves, masks)
-    first = _grad(_dot(cotangents, result), leaves)
-    result |= {f"grad {name}": g for name, g in first.items()}
-    if case.second_order:
+    if gradients:
+        first = _grad(_dot(cotangents, result), leaves)
+        result |= {f"grad {name}": g for name, g in first.items()}
+    if gradients and case.second_order:
         # Neither oneDNN's LSTM (float32) nor cuDNN's can be differentiated twice.
         with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
             scalar = _dot(cotangents, _outputs(case, module, leaves, masks))
@@ -142,19 +143,20 @@ def _layer(
     if case.lengths is None:
         return module(x, _state(given))
     lengths = torch.tensor(case.lengths)
-    if case.batch is None:
-        y, state = module(x[: case.lengths[0]], _state(given))
-        return torch.nn.functional.pad(y, (0, 0, 0, case.time - len(y))), state
     keep = lengths.nonzero()[:, 0].to(x.device)
     batch_axis = 0 if case.batch_first else 1
     s = case.structure
-    y = x.new_zeros((*x.shape[:2], s.num_directions * s.output_size))
+    y = x.new_zeros((*x.shape[:-1], s.num_directions * s.output_size))
     if given is None:
         cells = s.num_directions * getattr(module, "num_layers", 1)
         sizes = [s.output_size, s.hidden_size][: 2 if s.kind == "lstm" else 1]
-        given = [x.new_zeros(cells, len(lengths), size) for size in sizes]
+        batch = [] if case.batch is None else [len(lengths)]
+        given = [x.new_zeros(cells, *batch, size) for size in sizes]
     if len(keep) == 0:
         return y, tuple(given)
+    if case.batch is None:
+        y, state = module(x[: case.lengths[0]], _state(given))
+        return torch.nn.functional.pad(y, (0, 0, 0, case.time - len(y))), state
     packed = pack_padded_sequence(
         x.index_select(batch_axis, keep),
         lengths[lengths > 0],
@@ -178,6 +180,8 @@ def _dot(a: Tensors, b: Tensors) -> torch.Tensor:
 
 
 def _grad(scalar: torch.Tensor, leaves: Tensors, create_graph: bool = False) -> Tensors:
+    if not scalar.requires_grad:  # as where there are but empty sequences
+        return {name: torch.zeros_like(a) for name, a in leaves.items()}
     grads = torch.autograd.grad(
         scalar, list(leaves.values()), create_graph=create_graph, materialize_grads=True
     )

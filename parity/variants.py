@@ -200,8 +200,9 @@ def _step(case: Case, how: How, cell: Leaves, x: Any, state: State) -> State:
         old = r * gate(b, 2)
         if how.reset != "after":
             w = rounded(cell["weight_hh"][2 * size :]).T
-            late = anp.dot(rounded(r * h), w) if how.reset == "before" else r * anp.dot(h, w)
-            old = late + (cell["bias_hh"][2 * size :] if bias else 0)
+            apart = lambda h: anp.dot(rounded(h), w)
+            old = apart(r * h) if how.reset == "before" else r * apart(h)
+            old = old + (cell["bias_hh"][2 * size :] if bias else 0)
         new = [(1 - z) * act(gate(a, 2) + old) + z * h]
     else:
         i, f, g, o = (gate(a + b, k) for k in range(4))

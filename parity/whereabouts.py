@@ -7,13 +7,9 @@ import numpy as np
 
 from . import truth, variants
 from .cases import Case
-from .compare import Arrays, Verdict
+from .compare import Arrays, Verdict, rms
 from .problem import Problem, run_port
-from .tensors import GATES, Data, beyond, output_shapes
-
-
-FAR = 1000  # times eps: what a step alone is off by, if its formula is another
-ALIKE = 1000  # times eps: below this two arrays are the same for the eye
+from .tensors import GATES, Data, beyond, cut, output_shapes
 
 
 def where(problem: Problem, verdict: Verdict) -> list[str]:
@@ -23,34 +19,39 @@ def where(problem: Problem, verdict: Verdict) -> list[str]:
 
 def _free_running(problem: Problem, verdict: Verdict) -> Iterator[str]:
     case = problem.case
-    cells = [block for block in verdict.blocks if block.tensor in ("h_n", "c_n") and block.label]
-    # Both directions of a layer, forward first, before the next layer.
-    for block in sorted(cells, key=lambda block: block.label.replace("back", "from back")):
-        if block.used > 1:
-            first = f"{block.tensor} of {block.label}"
-            yield f"running freely, the first final state that is wrong is {first}"
+    for name in ("h_n", "c_n"):
+        wrong = {block.label for block in verdict.blocks if block.tensor == name and block.used > 1}
+        if first := [label for label in cut(case, name).labels if label and label in wrong]:
+            yield f"running freely, the first final state that is wrong is {name} of {first[0]}"
             break
     if "y" not in problem.found or problem.found["y"].shape != output_shapes(case).get("y"):
         return
     allowed = {block.label: block.allowed for block in verdict.blocks if block.tensor == "y"}
     ours, true = (_halves(case, y) for y in (problem.found["y"], _right(problem)["y"]))
-    for way, a, b in zip(("forward", "backward"), ours, true, strict=False):
-        steps = range(case.time) if way == "forward" else reversed(range(case.time))
-        for t in steps:
-            error = np.abs(a[t] - b[t])
-            limit = 2 * allowed.get(f"step {t}", allowed.get("", FAR * problem.eps))
-            if not _rms(error) <= limit * (_rms(b[t]) or 1.0):
-                error = np.where(np.isnan(error), np.inf, error)
-                row, unit = np.unravel_index(int(error.argmax()), error.shape)
-                place = f"step {t}, batch row {row}, feature {unit}"
-                yield (
-                    f"running freely, the {way} half of y is first wrong at {place}: "
-                    f"{float(a[t][row, unit]):.6g}, torch has {float(b[t][row, unit]):.6g}"
-                )
-                break
-        else:
-            if any(block.tensor == "y" and block.used > 1 for block in verdict.blocks):
-                yield f"running freely, the {way} half of y is right"
+    ways = ["forward", "backward"] if case.structure.bidirectional else [""]
+    for way, a, b in zip(ways, ours, true, strict=True):
+        half = f"the {way} half of y" if way else "y"
+        used = [_used(a[t], b[t], allowed.get(f"step {t}", problem.far)) for t in range(case.time)]
+        wrong = [t for t in range(case.time) if used[t] > 1]
+        if not wrong and way:
+            yield f"running freely, {half} is right"
+        for t in [wrong[-1] if way == "backward" else wrong[0]] if wrong else []:
+            row, unit = _worst(np.abs(a[t] - b[t]))
+            yield (
+                f"running freely, {half} is first wrong at step {t}, batch row {row}, feature "
+                f"{unit}: {float(a[t][row, unit]):.9g}, torch has {float(b[t][row, unit]):.9g}"
+            )
+
+
+def _used(a: np.ndarray, b: np.ndarray, allowed: float) -> float:
+    """The part of what is allowed of a step that one half of it uses."""
+    used = float(rms(a - b) / ((rms(b) or 1.0) * allowed))
+    return np.inf if np.isnan(used) else used
+
+
+def _worst(error: np.ndarray) -> tuple[int, ...]:
+    error = np.where(np.isnan(error), np.inf, error)
+    return tuple(int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
 
 
 def _fed(problem: Problem) -> Iterator[str]:
@@ -59,53 +60,55 @@ def _fed(problem: Problem) -> Iterator[str]:
     if case.cell:
         return
     if problem.port is not None and case.state:
-        states, whose = truth.states(case, problem.data), "torch's"
+        states, whose = truth.states(case, problem.data), "torch's state fed at every step"
     elif problem.port is None and (own := _own_states(problem)):
-        states, whose = own, "its own last"
+        states, whose = own, "the port's own state before each step"
     else:
-        why = "the port is given no initial state" if problem.port else "y shows no such state"
+        why = "y alone does not show the states at every step"
+        why = "the port is given no initial state" if problem.port else why
         yield f"no single step can be tried: {why}"
         return
-    try:
-        wrong = [
-            each
-            for step in _steps(case, problem.data, states)
-            for each in _wrong_in(problem, states, *step)
-        ]
-    except Exception as error:  # whatever the port makes of a sequence of one step
-        yield f"no single step can be tried: the port raises {type(error).__name__}: {error}"
-        return
+    wrong: list[tuple[int, str, str]] = []
+    for t, one, data in _steps(case, problem.data, states):
+        try:
+            results = _step(problem, one, data)
+        except Exception as error:  # whatever the port makes of a sequence of one step
+            yield f"no single step can be tried: the port raises {type(error).__name__}: {error}"
+            return
+        wrong += _wrong_in(problem, states, t, results)
     if not wrong:
         yield (
-            f"with {whose} state fed at every step, no step is wrong: its formulas are right; "
-            "what differs is how the steps are joined (states, lengths, directions, layout)"
+            f"with {whose}, no state is off by more than {problem.far:.1e}: unless the difference "
+            "is smaller, the formulas of a step are right, and what differs is how steps are "
+            "joined (states, lengths, directions, layout) or gradients"
         )
         return
     cell, _, place = min(wrong, key=lambda each: each[0])
-    yield f"with {whose} state fed at every step, the first that is wrong is {place}"
+    yield f"with {whose}, the first that is wrong is {place}"
     if case.structure.gates == 4 and "c_n" not in {name for i, name, _ in wrong if i == cell}:
         yield "there c is right, and h is not: it is o, or how c becomes h"
 
 
+def _step(problem: Problem, one: Case, data: Data) -> Arrays:
+    if problem.port is not None:
+        return run_port(problem.port, one, data, gradients=False)[1]
+    return variants.outputs(one, data.leaves, data.masks)
+
+
 def _wrong_in(
-    problem: Problem, states: list[np.ndarray], t: int, one: Case, data: Data
+    problem: Problem, states: list[np.ndarray], t: int, results: Arrays
 ) -> Iterator[tuple[int, str, str]]:
     """Layer and direction, state and place of what a step makes wrong of the states before it."""
     s = problem.case.structure
-    if problem.port is not None:
-        results = run_port(problem.port, one, data)[1]
-    else:
-        results = variants.outputs(one, data.leaves, data.masks)
     for i in range(len(s.suffixes)):
         way = "backward" if i % s.num_directions else "forward"
         for name, every in zip(("h_n", "c_n"), states, strict=False):
             if name not in results or results[name].size != every[t].size:
                 continue
             a, b = results[name].reshape(every[t].shape).astype(np.longdouble)[i], every[t, i]
-            error = np.abs(a - b) / (1 + np.abs(b))
-            error = np.where(np.isnan(b), 0, np.where(np.isnan(error), np.inf, error))
-            if error.max(initial=0) > FAR * problem.eps:
-                row, unit = np.unravel_index(int(error.argmax()), error.shape)
+            error = np.where(np.isnan(b), 0, np.abs(a - b) / (1 + np.abs(b)))
+            row, unit = _worst(error)
+            if not error[row, unit] <= problem.far:
                 place = f"{name[0]} of layer {i // s.num_directions} {way} at step {t}"
                 size = f"batch row {row}, unit {unit}, off by {error[row, unit]:.1e}"
                 yield i, name, f"{place}, {size}"
@@ -153,7 +156,7 @@ def _gates(problem: Problem, verdict: Verdict) -> list[str]:
     if not wrong or len(wrong) == len(names):
         return []
     shown = ", ".join(label.removeprefix("gate ") for label in names if label in wrong)
-    return [f"of the weights' gradients, only those of {shown} are wrong"]
+    return [f"of the weights' gradients, only those of gate {shown} are wrong"]
 
 
 # What it looks like.
@@ -163,7 +166,7 @@ def patterns(problem: Problem, verdict: Verdict) -> list[str]:
     """What is seen before any theory: what is right, and what makes the rest right."""
     found, case = problem.found, problem.case
     true = _right(problem)
-    wrong = {line.partition(":")[0].partition(",")[0] for line in verdict.wrong}
+    wrong = verdict.wrong_tensors
     outputs = [name for name in true if name in found]
     lines = []
     if wrong and all(name.startswith("grad ") for name in wrong):
@@ -192,30 +195,33 @@ def _of_y(problem: Problem, y: np.ndarray, true: np.ndarray) -> Iterator[str]:
     padding = beyond(case)
     if case.lengths is not None and padding.any() and _same(problem, y[~padding], true[~padding]):
         yield "y is wrong beyond the lengths only, where it has to be 0"
+    if not y.any():
+        yield "y is 0 everywhere"
+        return
     ways = {"turned round in time": np.flip(true, axis), "a step late": np.roll(true, 1, axis)}
     if case.structure.bidirectional:
         ways["with its halves swapped"] = np.concatenate(np.split(true, 2, -1)[::-1], -1)
     if case.batch is not None and case.time == case.batch:
         ways["with its first two axes swapped"] = true.swapaxes(0, 1)
-    cut = slice(1, None) if axis == 0 else (slice(None), slice(1, None))
+    late = slice(1, None) if axis == 0 else (slice(None), slice(1, None))
     for what, other in ways.items():
-        part = cut if what == "a step late" else slice(None)
+        part = late if what == "a step late" else slice(None)
         if _same(problem, y[part], other[part]):
             yield f"y is torch's y {what}"
     with np.errstate(all="ignore"):
         ratio = np.median(y[true != 0] / true[true != 0]) if (true != 0).any() else 1.0
-    if abs(ratio - 1) > ALIKE * problem.eps and _same(problem, y, ratio * true):
+    if abs(ratio - 1) > problem.far and _same(problem, y, ratio * true):
         yield f"y is {float(ratio):.6g} times torch's y"
     if case.batch is not None:
         rows = np.moveaxis(y - true, 1 - axis, 0).reshape(case.batch, -1)
-        bad = [k for k, row in enumerate(rows) if not np.abs(row).max() <= ALIKE * problem.eps]
+        bad = [k for k, row in enumerate(rows) if not np.abs(row).max() <= problem.far]
         if 0 < len(bad) < case.batch:
             yield f"y is wrong in batch rows {', '.join(map(str, bad))} only"
-    error = _rms(y - true) / (_rms(true) or 1.0)
+    error = rms(y - true) / (rms(true) or 1.0)
     if 1e-4 < error < 5e-3:
-        yield f"y is off by {error:.1e} of its size, which is what TF32 or bfloat16 products do"
+        yield f"y is off by {error:.1e} of its size, as it would be by TF32 or bfloat16 products"
     if problem.dtype == "float64" and 1e-9 < error < 1e-6:
-        yield f"y is off by {error:.1e} of its size, which is what float32 does: is x64 on?"
+        yield f"y is off by {error:.1e} of its size, as it would be in float32: is x64 on?"
 
 
 def _right(problem: Problem) -> Arrays:
@@ -227,7 +233,7 @@ def _same(problem: Problem, a: Any, b: Any) -> bool:
     if a.shape != b.shape:
         return False
     difference = np.abs(np.asarray(a, np.longdouble) - b)
-    return bool((difference <= ALIKE * problem.eps * (1 + np.abs(b))).all())
+    return bool((difference <= problem.far * (1 + np.abs(b))).all())
 
 
 def _halves(case: Case, y: np.ndarray) -> list[np.ndarray]:
@@ -238,7 +244,3 @@ def _halves(case: Case, y: np.ndarray) -> list[np.ndarray]:
     elif case.batch_first:
         y = y.swapaxes(0, 1)
     return np.split(y, case.structure.num_directions, axis=-1)
-
-
-def _rms(a: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(a)))) if a.size else 0.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..diagnose import diagnose
-from ..problem import read_npz
+from ..diagnose import examine
+from ..problem import read_npz, state_problem
 from ..script import write_script
 from .common import check_file
 
@@ -33,26 +33,30 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="torch's rate")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
     parser.add_argument(
-        "--script", type=pathlib.Path, metavar="FILE.py", help="write torch's side of it there"
+        "--script",
+        type=pathlib.Path,
+        metavar="FILE.py",
+        help="write torch's side of it there, and the numbers as FILE_numbers.npz",
     )
     options = parser.parse_args(arguments)
     check_file(parser, "--json", options.json)
     check_file(parser, "--script", options.script)
     try:
         weights, inputs, outputs, loaded = read_npz(options.file)
-        with console.status("diagnosing"):
-            found = diagnose(
-                *(options.kind, weights, inputs, outputs),
-                nonlinearity=options.nonlinearity,
-                batch_first=options.batch_first,
-                dropout=options.dropout,
-                loaded=loaded,
-            )
+        problem = state_problem(
+            *(options.kind, weights, inputs, outputs),
+            nonlinearity=options.nonlinearity,
+            batch_first=options.batch_first,
+            dropout=options.dropout,
+            loaded=loaded,
+        )
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error))
+    with console.status("diagnosing"):
+        found = examine(problem)
     console.print(str(found), markup=False, highlight=False)
     if options.json:
         options.json.write_text(found.to_json())
     if options.script:
-        write_script(found.problem, options.script)
+        write_script(problem, options.script)
     return int(not found.passed)
