@@ -103,6 +103,8 @@ def judge(
         runs = [run[name] for run in torch_runs]
         if exact := _exact(name, truth[name], runs, jax.get(name)):
             wrong += exact
+            if _measurable(jax.get(name), runs[0]):  # for tables and pictures
+                judged += _blocks(name, truth[name], runs, jax[name], cut(name), eps, slack)
             continue
         if not (np.isfinite(runs[0]).all() and np.isfinite(truth[name]).all()):
             unjudged.append(f"{name} (not finite)")
@@ -145,6 +147,13 @@ def _exact(
     if np.any(bad := zero & (jax != 0)):
         return [f"{name}: must be exactly 0 at {_first(bad)}, got {jax[bad][0]}"]
     return []
+
+
+def _measurable(jax: np.ndarray | None, plain: np.ndarray) -> bool:
+    """Whether it has an error, though it is wrong without one."""
+    if jax is None or (jax.dtype, jax.shape) != (plain.dtype, plain.shape):
+        return False
+    return plain.dtype.kind not in "biu" and bool((np.isfinite(jax) & np.isfinite(plain)).all())
 
 
 def _first(mask: np.ndarray) -> list[int]:

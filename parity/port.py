@@ -68,7 +68,7 @@ def compare(
         TypeError: an argument is not of its kind, or torch returns other things than tensors.
         Exception: what either side raises is passed on, with a note on what it was called with.
     """
-    torch_side = unwrapped(torch_side)
+    torch_side = checked(torch_side, jax_function)
     parameters = parameters_of(torch_side, params)
     system = system_of(torch_side, jax_function, parameters, inputs, mapping)
     results = first_run(system, parameters, torch_side, dtype, device)
@@ -93,8 +93,17 @@ def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
     return report
 
 
-def unwrapped(torch_side: Any) -> Any:
-    """What `torch.compile` made its module of."""
+def checked(torch_side: Any, jax_function: Any) -> Any:
+    """The torch side, or what `torch.compile` made its module of."""
+    if isinstance(torch_side, type):
+        raise TypeError(
+            f"`torch_side` is the class {torch_side.__name__}: pass a module, made of it"
+        )
+    if not callable(torch_side) or isinstance(jax_function, nn.Module):
+        kinds = f"{type(torch_side).__name__} and a {type(jax_function).__name__}"
+        raise TypeError(f"the torch side comes first, and the JAX function second, got a {kinds}")
+    if not callable(jax_function):
+        raise TypeError(f"`jax_function` must be a function, got a {type(jax_function).__name__}")
     return getattr(torch_side, "_orig_mod", torch_side)
 
 
@@ -130,13 +139,14 @@ def first_run(
 def laid_out(system: System, torch_side: Any, results: Arrays, batch_first: bool | None) -> System:
     """With names of the outputs, and what is known of axes: where time is, and what are states."""
     layers = [m for m in _modules(torch_side).values() if isinstance(m, nn.RNNBase)]
-    sizes = {
-        (m.num_layers * (1 + m.bidirectional), width)
+    directions = {
+        (m.num_layers * (1 + m.bidirectional), width): 1 + m.bidirectional
         for m in layers
         for width in (m.hidden_size, m.proj_size or m.hidden_size)
     }
     later = [*[*system.inputs.items()][1:], *[*results.items()][1:]]  # x and y come first
-    states = [name for name, a in later if a.ndim == 3 and (len(a), a.shape[2]) in sizes]
+    cells = {name: (len(a), a.shape[2]) for name, a in later if a.ndim == 3}
+    states = {name: directions[size] for name, size in cells.items() if size in directions}
     if batch_first is None:
         batch_first = layers[0].batch_first if layers else True
     return system._replace(outputs=[*results], batch_first=batch_first, states=states)

@@ -80,7 +80,8 @@ class Report(NamedTuple):
         bad, count = sum(row.wrong for row in self.rows()), len(self.shapes)
         if self.passed:
             return f"{count} of {count} tensors agree"
-        told = [f"{bad} of {count} tensors differ"] if self.wrong else []
+        told = [f"{bad} of {count} tensors differ"] if bad else []
+        told = told or [f"the outputs are not torch's ({self.first})"] if self.wrong else []
         told += [f"cannot be judged in full: {', '.join(self.unjudged)}"] if self.unjudged else []
         return "; ".join(told)
 

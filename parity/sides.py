@@ -88,8 +88,7 @@ def system_of(
         args, kwargs = arguments(flat)
         some = [a for a in [*params.values(), *flat.values()] if a.is_floating_point()]
         dtype = some[0].dtype if some else torch.get_default_dtype()
-        advice = "a tensor that is made on the way should take it from another: `x.new_zeros(…)`"
-        with _noted(lambda: f"raised by the torch side, run in {dtype}; {advice}"):
+        with _noted(lambda error: f"raised by the torch side, run in {dtype}{_advice(error)}"):
             if not isinstance(torch_side, nn.Module):
                 with _default(dtype):
                     return plain(torch_side(params, *args, **kwargs))
@@ -102,7 +101,10 @@ def system_of(
     def ours(params: Any, /, **flat: Any) -> Any:
         flat = {name: jnp.asarray(a) for name, a in flat.items()}
         args, kwargs = arguments(flat)
-        told = lambda: f"raised by the JAX function, which was called with\n{_told(params, flat)}"
+        told = lambda error: (
+            "raised by the JAX function, which was called with\n"
+            f"{_told(params, flat)}{_own_float32(error, flat)}"
+        )
         with _noted(told):
             return plain(jax_function(params, *args, **kwargs))
 
@@ -208,7 +210,7 @@ def _nest(mapping: Any, parameters: Parameters) -> Callable[[Arrays], Any]:
 
     def nest(own: Any) -> Any:
         every = {n: jnp.asarray(own[parameters.tied.get(n, n)]) for n in parameters.every}
-        with _noted(lambda: f"raised by `mapping`; torch's names are {', '.join(every)}"):
+        with _noted(lambda error: f"raised by `mapping`; torch's names are {', '.join(every)}"):
             if callable(mapping):
                 return mapping(every)
             made = {
@@ -247,13 +249,33 @@ def _default(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _noted(note: Callable[[], str]) -> Iterator[None]:
+def _noted(note: Callable[[Exception], str]) -> Iterator[None]:
     """The user's own errors are passed on, with a note on whose they are."""
     try:
         yield
     except Exception as error:
-        error.add_note(note())
+        error.add_note(note(error))
         raise
+
+
+def _advice(error: Exception) -> str:
+    """The likely cause, if it is one that this package has to do with."""
+    said = str(error)
+    if "Long" in said:
+        return "; shapes are drawn as floating numbers: for ids give an array of integers"
+    if any(word in said for word in ("dtype", "Float", "Double")):
+        return "; a tensor that is made on the way should take it from another: `x.new_zeros(…)`"
+    return ""
+
+
+def _own_float32(error: Exception, inputs: Mapping[str, Any]) -> str:
+    """The likely cause where all that it was called with is float64."""
+    if "float32" not in str(error) or not any(a.dtype == np.float64 for a in inputs.values()):
+        return ""
+    return (
+        "\nfloat64 met a float32 in it, as flax modules and `jnp.zeros(…, jnp.float32)` have them: "
+        "take the dtype from x, or compare with dtype='float32'"
+    )
 
 
 def _told(params: Any, inputs: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import re
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -55,7 +56,8 @@ class System(NamedTuple):
     nest: Callable[[Any], Any] = jaxrnn.from_state_dict  # from the parameters to JAX's
     constant: Collection[str] = ()  # buffers, which are not differentiated by
     batch_first: bool = True
-    states: Collection[str] = ()  # (layers, batch, features), as is what is called h_… or c_…
+    # Of what is (layers · directions, batch, features), like h_… and c_…, the directions.
+    states: Mapping[str, int] = MappingProxyType({})
     stacked: Collection[str] = ()  # (time, batch, features), whatever `batch_first` says
 
 
@@ -350,11 +352,17 @@ def cut_of(system: System, data: Data, truth: Arrays) -> Callable[[str], Cut]:
         if len(shape) != 3:
             return Cut(0, [""], 0 if len(shape) else None)
         if tensor in system.states or tensor.startswith(("h_", "c_")):
-            return Cut(0, [f"layer {k}" for k in range(shape[0])], 1)
+            return Cut(0, _cells(shape[0], system.states.get(tensor, 1)), 1)
         axis = int(system.batch_first and tensor not in system.stacked)
         return Cut(axis, [f"step {t}" for t in range(shape[axis])], 1 - axis)
 
     return cut
+
+
+def _cells(count: int, directions: int) -> list[str]:
+    """Of the rows of a state."""
+    ways = ["", ""] if directions == 1 else [" forward", " backward"]
+    return [f"layer {k // directions}{ways[k % directions]}" for k in range(count)]
 
 
 def _gates(params: Arrays, name: str) -> list[str]:

@@ -17,7 +17,7 @@ from jax.extend.core import Literal
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from .port import first_run, laid_out, run_both, told, unwrapped
+from .port import checked, first_run, laid_out, run_both, told
 from .port_report import Report, report_of
 from .sides import Mapper, flat, name_of, parameters_of, plain, system_of
 from .systems import draw
@@ -66,7 +66,7 @@ def trace(
         ValueError: no value is tagged, or none under a name of torch's; and as `parity.compare`.
         TypeError: `torch_module` is no module; and as `parity.compare`.
     """
-    torch_module = unwrapped(torch_module)
+    torch_module = checked(torch_module, jax_function)
     if not isinstance(torch_module, nn.Module):
         kind = type(torch_module).__name__
         raise TypeError(f"`torch_module` must be a torch.nn.Module, whose parts have names: {kind}")

@@ -216,6 +216,19 @@ def test_exact_zeros():
     assert judge(truth | tiny, truth | tiny, [truth]).wrong == []
 
 
+def test_what_is_wrong_without_an_error_has_one_all_the_same():
+    """For tables and pictures; unless it has no size, or another shape or dtype."""
+    truth = times(truth_of(DEEP), 0.0, "y", np.s_[4:, 2])
+    off = judge(truth, truth | {"y": truth["y"] + 0.5})
+    assert off.wrong == ["y: must be exactly 0 at [4, 2, 0], got 0.5"]
+    assert off.worst.tensor == "y"
+    assert off.wrong_tensors == {"y"}
+    for other in (truth["y"] * np.nan, truth["y"][:2], truth["y"].astype(np.float32)):
+        found = judge(truth, truth | {"y": other})
+        assert found.wrong_tensors == {"y"}
+        assert not any(block.tensor == "y" for block in found.blocks)
+
+
 def test_all_zeros_are_judged_in_absolute_terms():
     zero = {name: np.zeros_like(value) for name, value in truth_of(DEEP).items()}
     runs = [zero, {name: value + EPS for name, value in zero.items()}]

@@ -591,6 +591,42 @@ def test_errors_of_the_users_own_come_with_a_note():
     assert "x.new_zeros" in error.__notes__[0]
 
 
+def test_a_float32_of_the_functions_own_is_named_as_the_cause():
+    def fixed(params, x):
+        step = lambda c, a: (c + a, c)
+        return jax.lax.scan(step, jnp.zeros(3, jnp.float32), x)[1] @ params["weight"].T
+
+    with jax.numpy_dtype_promotion("standard"):  # as users have it
+        error = refused(TypeError, "float32", fixed)
+    assert any("or compare with dtype='float32'" in note for note in error.__notes__)
+
+
+def test_sides_that_are_none():
+    said = "`torch_side` is the class Linear: pass a module, made of it"
+    with pytest.raises(TypeError, match=said):
+        parity.compare(nn.Linear, linear, inputs=[(4, 3)])
+    with pytest.raises(TypeError, match="`jax_function` must be a function, got a NoneType"):
+        parity.compare(nn.Linear(3, 2), None, inputs=[(4, 3)])
+    with pytest.raises(TypeError, match="the torch side comes first, and the JAX function second"):
+        parity.compare(linear, nn.Linear(3, 2), inputs=[(4, 3)])
+
+
+def test_one_output_too_many():
+    module = nn.Linear(3, 2)
+    report = parity.compare(module, lambda p, x: (linear(p, x), 1), inputs=[(4, 3)])
+    assert not report.passed
+    assert report.headline == "the outputs are not torch's (output 1: unexpected)"
+
+
+def test_layers_and_directions_of_a_state_are_named():
+    module = nn.LSTM(3, 4, 2, bidirectional=True)
+    port = lambda p, x: jax.tree.map(lambda a: a * 1.001, jaxrnn.lstm(p, x))
+    report = parity.compare(module, port, inputs=[(5, 2, 3)])
+    labels = [block.label for block in report.blocks if block.tensor == "h_n" and block.label]
+    ways = ("forward", "backward")
+    assert labels == [f"layer {k} {way}" for k in (0, 1) for way in ways]
+
+
 def test_outputs_that_are_no_tensors():
     class Odd(nn.Module):
         def forward(self, x):
