@@ -43,10 +43,10 @@ def load(model: nnx.Module, params: Mapping[str, Any]) -> None:
     Source: https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/state.html;
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
 
-    >>> model = GRU(10, 20, bias=False, rngs=nnx.Rngs(0))
-    >>> load(model, {"weight_ih_l0": model.params["weight_ih_l0"]})
-    Traceback (most recent call last):
-    ValueError: `params` has no ['weight_hh_l0'], which the model has: is it from another module ...
+    >>> cell, a = GRUCell(1, 1, bias=False, rngs=nnx.Rngs(0)), np.ones((3, 1), np.float32)
+    >>> load(cell, {"weight_ih": a, "weight_hh": a})
+    >>> float(cell.weight_hh.sum())
+    3.0
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"`params` must be nested dicts of arrays, got {type(params).__name__}")
