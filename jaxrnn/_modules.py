@@ -4,13 +4,13 @@ There is no flax here. Those two add where parameters are kept, and where keys c
 """
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._cells import gru_cell, lstm_cell, rnn_cell
+from ._cells import gru_cell, lstm_cell, rnn_cell, rnn_step
 from ._init import draw_params
 from ._layers import gru, lstm, rnn
 from ._params import Structure, structure
@@ -68,14 +68,38 @@ class Layers(Module):
 
     @property
     def drops(self) -> bool:
-        return bool(self.dropout or self.recurrent_dropout)
+        # Between layers, so on a single one `dropout` does nothing, but for the functions' warning.
+        return bool((self.dropout and self.num_layers != 1) or self.recurrent_dropout)
+
+    def check_call(self, options: Mapping[str, Any], keys: str) -> None:
+        """Refuses those of a call's options that are the functions', but here have another place.
+
+        Args:
+            options: the call's.
+            keys: where those for dropout come from.
+        """
+        name = type(self).__name__
+        if "key" in options:
+            raise TypeError(f"`key` is an argument of `jaxrnn.{self.kind}`: here, {keys}")
+        for own in (field.name for field in fields(self) if field.name in options):
+            raise TypeError(f"`{own}` is an argument of `{name}(…)` itself, not of its call")
 
 
 @dataclass(eq=False, repr=False)
-class RNN(Layers):
-    kind = "rnn"
+class Elman(Module):
+    """What an RNN and its cell have in common."""
+
     _: KW_ONLY
     nonlinearity: str = "tanh"
+
+    def __post_init__(self, *rest: Any) -> None:
+        rnn_step(self.nonlinearity)  # refuses an unknown one
+        super().__post_init__(*rest)  # pyright: ignore[reportAttributeAccessIssue]  # it is flax's
+
+
+@dataclass(eq=False, repr=False)
+class RNN(Elman, Layers):
+    kind = "rnn"
 
 
 @dataclass(eq=False, repr=False)
@@ -92,10 +116,8 @@ class GRU(Layers):
 
 
 @dataclass(eq=False, repr=False)
-class RNNCell(Module):
+class RNNCell(Elman):
     kind = "rnn_cell"
-    _: KW_ONLY
-    nonlinearity: str = "tanh"
 
 
 @dataclass(eq=False, repr=False)

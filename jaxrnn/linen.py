@@ -65,6 +65,7 @@ class _Layers(_modules.Layers, _Module, kw_only=True):
             options: the others of `jaxrnn.lstm`, such as `return_all_states` or `implementation`;
                 `masks` with `deterministic=True`, since nothing is drawn then.
         """
+        self.check_call(options, 'it comes from the rng "dropout", as in `rngs={"dropout": key}`')
         key = None
         if self.drops and not linen.merge_param("deterministic", self.deterministic, deterministic):
             key = self.make_rng("dropout")
@@ -107,6 +108,7 @@ class LSTM(_modules.LSTM, _Layers, kw_only=True):
     Raises:
         ValueError: sizes that are no positive integers, `proj_size` not below `hidden_size`,
             parameters that have another structure; at the first call, as all of `jaxrnn.lstm`.
+        TypeError: a key, or an argument of the module, given to the call.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html;
     https://flax-linen.readthedocs.io

@@ -5,17 +5,18 @@ this module by name: it needs flax.
 
 The parameters are torch's, under its names. So they are loaded by::
 
-    nnx.update(lstm, jaxrnn.from_state_dict(module.state_dict()))
+    jaxrnn.nnx.load(lstm, jaxrnn.from_state_dict(module.state_dict()))
 
 and likewise the nested ones of a whole model, or those of `jaxrnn.init_lstm`, if other initialisers
-are wanted. `lstm.params` is that dict again. What is too much or misshapen is refused at the next
-call; what is missing keeps its value, as in all of nnx: `jaxrnn.structure(params) ==
-lstm.structure` says beforehand whether it fits.
+are wanted. `lstm.params` is that dict again.
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any
 
+import jax
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -24,7 +25,57 @@ from . import _modules
 from ._layers import Lengths
 
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "load"]
+
+
+def load(model: nnx.Module, params: Mapping[str, Any]) -> None:
+    """`nnx.update`, but strict, as torch's `load_state_dict`: nothing missing, nothing too much.
+
+    Args:
+        model: any nnx module, such as one that holds ours and flax's own layers.
+        params: nested dicts of arrays, of the names, shapes and dtypes of its `nnx.Param`s; those
+            in an `nnx.List` are under their numbers, `"0"` as in torch or `0`.
+
+    Raises:
+        ValueError: one is missing, unexpected or misshapen; then nothing has been loaded.
+        TypeError: one has another dtype, or `params` is no dict.
+
+    Source: https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/state.html;
+    https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
+
+    >>> cell, a = GRUCell(1, 1, bias=False, rngs=nnx.Rngs(0)), np.ones((3, 1), np.float32)
+    >>> load(cell, {"weight_ih": a, "weight_hh": a})
+    >>> float(cell.weight_hh.sum())
+    3.0
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"`params` must be nested dicts of arrays, got {type(params).__name__}")
+    own = {_named(path): (path, a) for path, a in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    came = {_named(path): a for path, a in nnx.traversals.flatten_mapping(params).items()}
+    missing = [f"has no {name}, which the model has" for name in own if name not in came]
+    unexpected = [f"has {name}, which the model has not" for name in came if name not in own]
+    if wrong := missing[:1] + unexpected[:1]:
+        dots = any("." in name for name in came)
+        cause = "a state_dict is nested by jaxrnn.from_state_dict first"
+        cause = cause if dots else "is it from another module, or from another level of one?"
+        raise ValueError(f"`params` {', and '.join(wrong)}: {cause}")
+    for name, (_, a) in own.items():
+        if np.shape(came[name]) != a.shape:
+            raise ValueError(
+                f"{name} of `params` has shape {np.shape(came[name])}, but in the model {a.shape}: "
+                "is it transposed, or from another layer?"
+            )
+        if (dtype := str(getattr(came[name], "dtype", "no array"))) != str(a.dtype):
+            raise TypeError(
+                f"{name} of `params` is {dtype}, but in the model {a.dtype}: cast it, or make the "
+                "model with that `param_dtype`; torch's tensors go through jaxrnn.from_state_dict"
+            )
+    nnx.update(model, nnx.from_flat_state({path: came[name] for name, (path, _) in own.items()}))
+
+
+def _named(path: tuple[Any, ...]) -> str:
+    return "".join(f"[{str(key)!r}]" for key in path)
+
 
 Keys = nnx.Rngs | nnx.RngStream | PRNGKeyArray
 
@@ -35,14 +86,19 @@ class _Module(_modules.Module, nnx.Module):
     rngs: InitVar[nnx.Rngs]
 
     def __post_init__(self, rngs: nnx.Rngs) -> None:
+        if not isinstance(rngs, nnx.Rngs):
+            raise TypeError(
+                f"`rngs` must be nnx.Rngs, such as nnx.Rngs(0), got {type(rngs).__name__}"
+            )
         for name, value in self.draw(rngs.params()).items():
             setattr(self, name, nnx.Param(value))
 
     @property
     def params(self) -> dict[str, Array]:
         """What `jaxrnn.lstm` and so on take."""
-        own = vars(self).items()
-        return {name: a[...] for name, a in own if name.startswith(("weight_", "bias_"))}
+        # Arrays, too, as which `nnx.update` keeps what is too much: `structure` will say so.
+        kept = nnx.Param | jax.Array | np.ndarray
+        return {name: a[...] for name, a in vars(self).items() if isinstance(a, kept)}
 
 
 @dataclass(eq=False, repr=False)
@@ -83,6 +139,7 @@ class _Layers(_modules.Layers, _Module):
             options: the others of `jaxrnn.lstm`, such as `return_all_states` or `implementation`;
                 `masks` with `deterministic=True`, since nothing is drawn then.
         """
+        self.check_call(options, "it comes from `rngs`, the call's or the module's")
         if deterministic is None:
             deterministic = self.deterministic
         key = None if deterministic or not self.drops else self._key(rngs)
@@ -146,6 +203,7 @@ class LSTM(_modules.LSTM, _Layers):
     Raises:
         ValueError: sizes that are no positive integers, or `proj_size` not below `hidden_size`; at
             the call, parameters that have another structure, and all that `jaxrnn.lstm` refuses.
+        TypeError: `rngs` is no `nnx.Rngs`; a key, or an argument of the module, given to the call.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html;
     https://flax.readthedocs.io

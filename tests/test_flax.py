@@ -170,11 +170,82 @@ def test_state_dict_of_a_whole_model():
     params = jaxrnn.from_state_dict(module.state_dict())
     params["embedding"] = {"embedding": params["embedding"]["weight"]}
     model = Nnxs(nnx.Rngs(0))
-    nnx.update(model, params)
+    jaxrnn.nnx.load(model, params)
     np.testing.assert_allclose(model(ids), wanted, atol=1e-6)
     assert_equal(nnx.to_pure_dict(nnx.state(model, nnx.Param)), params)
     assert jax.tree.structure(Linens().init(KEY, ids)["params"]) == jax.tree.structure(params)
     np.testing.assert_allclose(Linens().apply({"params": params}, ids), wanted, atol=1e-6)
+
+
+class Listed(nnx.Module):
+    def __init__(self, rngs):
+        self.layers = nnx.List(
+            [nnx.Linear(2, INPUT, rngs=rngs), jaxrnn.nnx.GRU(INPUT, 4, rngs=rngs)]
+        )
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+
+@pytest.mark.parametrize("number", [int, str])
+def test_loaded(number):
+    """Also into lists, which torch numbers in words; and what is no parameter stays."""
+    like = lambda seed: nnx.to_pure_dict(nnx.state(Listed(nnx.Rngs(seed)), nnx.Param))
+    model, wanted = Listed(nnx.Rngs(0)), like(1)
+    layers = {number(i): layer for i, layer in wanted["layers"].items()}
+    jaxrnn.nnx.load(model, wanted | {"layers": layers})
+    assert_equal(nnx.to_pure_dict(nnx.state(model, nnx.Param)), wanted)
+    jaxrnn.nnx.load(model, nnx.state(Listed(nnx.Rngs(0)), nnx.Param))
+    assert_equal(nnx.to_pure_dict(nnx.state(model, nnx.Param)), like(0))
+
+
+H = "weight_hh_l0"
+NOT_LOADED = {
+    "no ['a']['weight_hh_l0'], which the model has: is it": lambda p: {
+        "a": {name: p["a"][name] for name in p["a"] if name != H}
+    },
+    "`params` has ['a']['weight_hh'], which the model has not": lambda p: {
+        "a": p["a"] | {"weight_hh": p["a"][H]}
+    },
+    "no ['a'][...['a.bias_hh_l0']...nested by jaxrnn.from_state_dict first": jaxrnn.to_state_dict,
+    "no ['a'][...has ['b']['a'][...from another level": lambda p: {"b": p},
+    "no ['a'][...has ['bias_hh_l0'], which...from another level": lambda p: p["a"],
+    "['a']['weight_hh_l0'] of `params` has shape (5, 20), but in the model (20, 5)": lambda p: {
+        "a": p["a"] | {H: p["a"][H].T}
+    },
+    "['a']['bias_hh_l0'] of `params` is float64, but in the model float32": lambda p: jax.tree.map(
+        lambda a: np.asarray(a, float), p
+    ),
+    "is torch.float32, but...from_state_dict": lambda p: jax.tree.map(
+        lambda a: torch.tensor(np.asarray(a)), p
+    ),
+    "['a']['bias_hh_l0'] of `params` is no array": lambda p: {
+        "a": p["a"] | {"bias_hh_l0": [0.0] * 4 * HIDDEN}
+    },
+    "must be nested dicts of arrays, got list": lambda p: [p],
+}
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("message", NOT_LOADED)
+def test_not_loaded(message):
+    """Where `nnx.update` would say nothing; and what would fit is not loaded either."""
+    model = nnx.Dict(a=jaxrnn.nnx.LSTM(INPUT, HIDDEN, rngs=nnx.Rngs(0)))
+    before = nnx.to_pure_dict(nnx.state(model))
+    params = NOT_LOADED[message](jax.tree.map(lambda a: a + 1, before))
+    error = TypeError if "is float64" in message or "array" in message else ValueError
+    error = TypeError if "torch.float32" in message else error
+    assert_refused(lambda: jaxrnn.nnx.load(model, params), error, message)
+    assert_equal(nnx.to_pure_dict(nnx.state(model)), before)
+
+
+@pytest.mark.usefixtures("bare")
+def test_other_attributes():
+    """Of a module: they do not matter, unless they are arrays, as strays of `nnx.update` are."""
+    model = jaxrnn.nnx.GRU(INPUT, HIDDEN, rngs=nnx.Rngs(0))
+    model.weight_decay, model.count = 0.1, nnx.Variable(jnp.zeros(()))
+    params = model.params
+    assert jaxrnn.structure(params) == model.structure
+    nnx.update(model, {"wieght_hh_l0": params["weight_hh_l0"]})
+    assert_refused(lambda: model(X), ValueError, "the unexpected key `wieght_hh_l0`")
 
 
 # What a module is refused that was made with the second options and got parameters of the first.
@@ -184,6 +255,14 @@ WRONG = {
     "bias=False, but has got the parameters of one with bias=True": ({}, {"bias": False}),
     "proj_size=0, but has got the parameters of one with proj_size=2": ({"proj_size": 2}, {}),
     "hidden_size=5, but has got the parameters of one with hidden_size=4": ({"hidden_size": 4}, {}),
+    "layer_norm=False, but has got the parameters of one with layer_norm=True": (
+        {"layer_norm": True},
+        {},
+    ),
+    "layer_norm=True, but has got the parameters of one with layer_norm=False": (
+        {},
+        {"layer_norm": True},
+    ),
 }
 
 
@@ -223,6 +302,33 @@ def test_errors(ours):
             cell(INPUT, HIDDEN, 1, True)
     with pytest.raises(TypeError, match="unexpected keyword argument 'proj_size'"):
         ours.GRU(INPUT, HIDDEN, proj_size=2)
+    for module in ours.RNN, ours.RNNCell:
+        options = {"rngs": nnx.Rngs(0)} if ours is jaxrnn.nnx else {}
+        new = lambda module=module, options=options: module(3, 5, nonlinearity="gelu", **options)
+        assert_refused(new, ValueError, "`nonlinearity` must be 'tanh' or 'relu', got 'gelu'")
+
+
+@pytest.mark.usefixtures("bare")
+@either
+@pytest.mark.parametrize("name", ["key", "batch_first", "dropout", "nonlinearity"])
+def test_options_in_another_place(ours, name):
+    """The functions' options that are not those of a module's call."""
+    layer = LSTM.replace(kind="rnn")
+    params, x, _ = draw(layer)
+    module = make(ours, layer.structure, dropout=0.5)
+    message = f"`{name}` is an argument of `RNN(…)` itself, not of its call"
+    if name == "key":
+        where = {jaxrnn.nnx: "`rngs`, the call's or", jaxrnn.linen: 'the rng "dropout"'}[ours]
+        message = f"`key` is an argument of `jaxrnn.rnn`: here, it comes from {where}"
+    assert_refused(lambda: run(module, params, x, **{name: None}), TypeError, message)
+
+
+@pytest.mark.usefixtures("bare")
+@pytest.mark.parametrize("rngs", [0, KEY], ids=["number", "key"])
+def test_no_rngs(rngs):
+    message = "`rngs` must be nnx.Rngs, such as nnx.Rngs(0), got "
+    assert_refused(lambda: jaxrnn.nnx.LSTM(4, 5, rngs=rngs), TypeError, message)
+    assert_refused(lambda: jaxrnn.nnx.RNNCell(4, 5, rngs=rngs), TypeError, message)
 
 
 @pytest.mark.usefixtures("bare")
@@ -265,7 +371,7 @@ def test_dropout_of_nnx(rates):
     model = jaxrnn.nnx.GRU(INPUT, HIDDEN, 2, **rates, rngs=nnx.Rngs(0, dropout=1))
     stream = nnx.Rngs(dropout=1).dropout.fork()
     wanted = lambda key: jaxrnn.gru(model.params, X, **rates, key=key)
-    keys = [stream(), stream(), stream()]
+    keys = [stream() for _ in range(4)]
     assert_equal(model(X), wanted(keys[0]))  # as in torch, a new one trains
     assert_close(nnx.jit(lambda model, x: model(x))(model, X), wanted(keys[1]))
     view = nnx.view(model, deterministic=True)
@@ -273,12 +379,25 @@ def test_dropout_of_nnx(rates):
         assert_equal(whole, jaxrnn.gru(model.params, X))
     model.eval()
     assert_equal(model(X), view(X))
+    assert_equal(nnx.view(model, deterministic=False)(X), wanted(keys[2]))
+    assert_equal(nnx.view(model)(X), view(X))
     model.train()
-    assert_equal(model(X), wanted(keys[2]))
+    assert_equal(model(X), wanted(keys[3]))
     assert_equal(model(X, rngs=KEY), wanted(KEY))
     for rngs in nnx.Rngs(KEY), nnx.Rngs(dropout=KEY), nnx.Rngs(dropout=KEY).dropout:
         assert_equal(model(X, rngs=rngs), wanted(nnx.Rngs(KEY).dropout()))
     assert "deterministic" in nnx.view_info(model)
+
+
+@either
+def test_dropout_on_a_single_layer(ours):
+    """It drops nothing, so it asks for nothing; that it does not, the function says."""
+    params = jaxrnn.init_gru(KEY, INPUT, HIDDEN, dtype=jnp.float32)
+    module = make(ours, jaxrnn.structure(params), dropout=0.5)
+    with pytest.warns(UserWarning, match=r"dropout=0\.5 has no effect on a single layer"):
+        found = run(module, params, X)
+    assert_equal(found, jaxrnn.gru(params, X))
+    assert not isinstance(module, nnx.Module) or set(nnx.state(module)) == set(params)
 
 
 @pytest.mark.usefixtures("bare")
