@@ -1,6 +1,6 @@
 """Where other frameworks keep the weights of their cells, as one table, read in both directions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from ._params import listed, structure, to_jax, to_state_dict
+from ._params import listed, structure, to_jax
 
 
 Parts = dict[tuple[str, str], Array]  # by tensor and gate
@@ -106,17 +106,43 @@ ABSENT = {("haiku", "gru"): RESETS, ("equinox", "rnn"): "it has an LSTMCell and 
 def items(weights: Any) -> Any:
     if not isinstance(weights, Mapping):
         raise TypeError(f"`weights` must be a dict of arrays, got {type(weights).__name__}")
+    if odd := [name for name in weights if not isinstance(name, str)]:
+        raise TypeError(f"`weights` has the key {odd[0]!r}: keys are names, strings")
     return weights.items()
 
 
-def nested(weights: Any) -> dict[str, Array]:
-    """Arrays by their path, joined by dots."""
-    return arrays_of(to_state_dict(dict(items(weights))))
+def nested(framework: str, weights: Any) -> dict[str, Array]:
+    """Arrays of one cell by their path, joined by dots."""
+    paths = {".".join(map(str, path)): (path, a) for path, a in _leaves(dict(items(weights)))}
+    if not _named(framework, paths):  # rather than of the dtypes of what else a model holds
+        for name, (path, _) in paths.items():
+            for weight in {each.of("weight_ih")[0] for each in LAYOUTS[framework]}:
+                if name.endswith(f".{weight}"):
+                    own = "".join(f"[{key!r}]" for key in path[: -len(weight.split("."))])
+                    raise ValueError(
+                        f"`weights` are of a whole model, got {listed(paths)}: pass those of one "
+                        f"cell, such as weights{own}"
+                    )
+    return arrays_of({name: a for name, (_, a) in paths.items()})
+
+
+def _leaves(node: Mapping[Any, Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    for key, value in node.items():
+        inner = _leaves(value) if isinstance(value, Mapping) else [((), value)]
+        yield from (((key, *path), a) for path, a in inner)
+
+
+def _named(framework: str, names: Mapping[str, Any]) -> list[Layout]:
+    """Those whose weights are there."""
+    return [each for each in LAYOUTS[framework] if names.keys() >= {*each.of("weight")}]
 
 
 def arrays_of(weights: Any) -> dict[str, Array]:
     """As JAX's, of one floating dtype."""
-    found = {name: to_jax(name, a) for name, a in items(weights)}
+    for name, a in items(weights):
+        if not hasattr(a, "dtype"):
+            raise TypeError(f"`{name}` must be an array, got {type(a).__name__}")
+    found = {name: to_jax(name, a) for name, a in weights.items()}
     for name, a in found.items():
         first, b = next(iter(found.items()))
         if not jnp.issubdtype(a.dtype, jnp.floating):
@@ -137,27 +163,41 @@ def zero(name: str, a: Array, why: str) -> Array:
 
 def layout_of(framework: str, arrays: Mapping[str, Array]) -> Layout:
     """That of the cell whose arrays they are, as names and shapes tell."""
-    named = [each for each in LAYOUTS[framework] if arrays.keys() >= {*each.of("weight")}]
+    named = _named(framework, arrays)
     if not named:
         names = ", ".join(each.name for each in LAYOUTS[framework])
         raise ValueError(
             f"`weights` must be the arrays of one cell of {framework} ({names}), got "
-            f"{listed(arrays)}: are they of a whole model, or of a cell that torch has not?"
+            f"{listed(arrays)}: are they of another layer, or of a cell that torch has not?"
         )
     if len(named) == 1:
         return named[0]
     name = named[0].of("weight_hh")[0]
-    shape = arrays[name].shape
+    lead, shape = arrays[name].shape[:-2], arrays[name].shape[-2:]  # ONNX's directions lead
     for layout in named:
-        rows = len(layout.gates) * min(shape)
-        if shape == layout.turned((rows, min(shape))):
+        if shape == layout.turned((len(layout.gates) * min(shape), min(shape))):
             return layout
-    wanted = ("k · hidden_size", "hidden_size")
+    wanted = (*lead, *named[0].turned(("k · hidden_size", "hidden_size")))
     times = ", ".join(f"{len(each.gates)} ({each.name})" for each in named)
     raise ValueError(
-        f"`{name}` has shape {shape}, wanted ({', '.join(named[0].turned(wanted))}), where k is "
-        f"{times}: is it transposed?"
+        f"`{name}` has shape {arrays[name].shape}, wanted {shown(wanted)}, where k is {times}: is "
+        "it transposed?"
     )
+
+
+def shown(shape: tuple[Any, ...]) -> str:
+    """A shape of numbers and of words."""
+    return f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+
+
+def check_shape(name: str, a: Array, wanted: tuple[Any, ...], what: str) -> None:
+    """Of `wanted`, words stand for any number."""
+    sizes = zip(a.shape, wanted, strict=False)
+    if a.ndim != len(wanted) or any(n != size and not isinstance(size, str) for n, size in sizes):
+        raise ValueError(
+            f"`{name}` has shape {a.shape}, wanted {shown(wanted)} for {what}: is it transposed, "
+            "or from another cell?"
+        )
 
 
 def read(framework: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -173,17 +213,15 @@ def read(framework: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
             f"`weights` has the unexpected key `{unexpected[0]}`, which {what} has not"
         )
     columns = lambda tensor: layout.turned(arrays[layout.of(tensor)[0]].shape)[-1]
-    sizes = {"weight_ih": columns("weight_ih"), "weight_hh": columns("weight_hh")}
-    hidden, dtype = sizes["weight_hh"], next(iter(arrays.values())).dtype
+    hidden, dtype = columns("weight_hh"), next(iter(arrays.values())).dtype
     own = {("bias_hh", gate): layout.forget * (gate == "f") for gate in layout.gates}
     parts: Parts = {part: jnp.full(hidden, value, dtype) for part, value in own.items()}
+    first = layout.of("weight_ih")[0]
+    sizes = {"weight_ih": [columns("weight_ih")], "weight_hh": [hidden]}
     for name, (tensor, gates) in slots.items():
-        wanted = (len(gates) * hidden, sizes[tensor]) if tensor in sizes else (len(gates) * hidden,)
-        if arrays[name].shape != layout.turned(wanted):
-            raise ValueError(
-                f"`{name}` has shape {arrays[name].shape}, wanted {layout.turned(wanted)} for "
-                f"{what} with hidden_size={hidden}: is it transposed, or from another cell?"
-            )
+        size = ["input_size"] if name == first else sizes.get(tensor, [])
+        wanted = layout.turned((len(gates) * hidden, *size))
+        check_shape(name, arrays[name], wanted, f"{what} with hidden_size={hidden}")
         a = arrays[name].T if layout.transposed else arrays[name]
         parts |= _split("bias_ih" if tensor == "bias" else tensor, gates, a)
     tensors = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if biased else [])]

@@ -21,12 +21,26 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from ._layouts import RESETS, arrays_of, items, layout_of, nested, read, write, zero
+from ._layouts import (
+    RESETS,
+    Layout,
+    arrays_of,
+    check_shape,
+    items,
+    layout_of,
+    nested,
+    read,
+    shown,
+    write,
+    zero,
+)
 from ._params import from_state_dict, listed, structure
 
 
 _KEYWORD = {"if": "if_", "if_": "if"}  # which nnx cannot have as an attribute
-HARMLESS = ("direction", "hidden_size", "layout")  # attributes of ONNX
+DIRECTIONS = {"forward": 1, "bidirectional": 2}
+HARMLESS = ("direction", "hidden_size", "layout", "output_sequence")  # attributes of ONNX
+OTHERS = ("activations", "activation_alpha", "activation_beta", "clip", "input_forget")
 ACTIVATIONS = {
     "rnn": [["tanh"], ["relu"]],
     "gru": [["sigmoid", "tanh"]],
@@ -70,8 +84,7 @@ def stack(
     >>> list(stack([ones, ones], bidirectional=True))[2:]
     ['weight_ih_l0_reverse', 'weight_hh_l0_reverse']
     """
-    if isinstance(cells, Mapping) or not all(isinstance(cell, Mapping) for cell in cells):
-        raise TypeError("`cells` must be a list of cells' parameters, each of them a dict")
+    _check_list(cells)
     ways = ["", "_reverse"][: 1 + bidirectional]
     if not cells or len(cells) % len(ways):
         wanted = "pairs of cells, forward and backward" if bidirectional else "at least one cell"
@@ -85,8 +98,21 @@ def stack(
     return params
 
 
+def _check_list(cells: Any) -> None:
+    listed = isinstance(cells, Sequence)
+    odd = [cell for cell in cells if not isinstance(cell, Mapping)] if listed else [cells]
+    if odd:
+        raise TypeError(
+            "`cells` must be a list of cells' parameters, each of them a dict, got "
+            f"{'one with a ' if listed else ''}{type(odd[0]).__name__}"
+        )
+
+
 def from_linen(weights: Mapping[str, Any]) -> dict[str, Array]:
     """A cell of `flax.linen`: LSTMCell, OptimizedLSTMCell, GRUCell, SimpleCell.
+
+    For each gate, W_ih = kernelᵀ of `i…`, W_hh = kernelᵀ of `h…`, b_ih = bias, b_hh = 0; in a GRU's
+    n, b_in = bias of `in`, b_hn = bias of `hn`.
 
     Args:
         weights: the cell's own dict, such as `variables["params"]["cell"]`: for each gate `ii`,
@@ -106,11 +132,11 @@ def from_linen(weights: Mapping[str, Any]) -> dict[str, Array]:
     >>> from_linen({"i": kernel | {"bias": jnp.ones(1)}, "h": kernel})["bias_ih"]
     Array([1.], dtype=float32)
     """
-    return read("linen", nested(weights))
+    return read("linen", nested("linen", weights))
 
 
 def to_linen(params: Mapping[str, ArrayLike]) -> dict[str, Any]:
-    """The inverse of `from_linen`; the biases of a cell without any are zeros.
+    """The inverse of `from_linen`: bias = b_ih + b_hh, but for a GRU's n; without biases, zeros.
 
     Args:
         params: of a cell of torch.
@@ -130,10 +156,11 @@ def to_linen(params: Mapping[str, ArrayLike]) -> dict[str, Any]:
 def from_nnx(weights: Mapping[str, Any]) -> dict[str, Array]:
     """A cell of `flax.nnx`: OptimizedLSTMCell, LSTMCell, GRUCell, SimpleCell.
 
-    nnx's GRUCell has no b_hn: it is 0 here.
+    W_ih = kernelᵀ of `dense_i`, W_hh = kernelᵀ of `dense_h`, b_ih = bias, b_hh = 0: nnx's GRUCell
+    has no b_hn.
 
     Args:
-        weights: the cell's state, `nnx.to_pure_dict(nnx.state(cell))`.
+        weights: the cell's state, `nnx.to_pure_dict(nnx.state(cell))`; of an RNN, its `["cell"]`.
 
     Returns:
         As of `from_linen`.
@@ -147,11 +174,11 @@ def from_nnx(weights: Mapping[str, Any]) -> dict[str, Array]:
     >>> from_nnx({"dense_i": dense | {"bias": jnp.ones(3)}, "dense_h": dense})["bias_hh"]
     Array([0., 0., 0.], dtype=float32)
     """
-    return read("nnx", nested({_KEYWORD.get(n, n): a for n, a in items(weights)}))
+    return read("nnx", nested("nnx", {_KEYWORD.get(n, n): a for n, a in items(weights)}))
 
 
 def to_nnx(params: Mapping[str, ArrayLike], *, optimized: bool = True) -> dict[str, Any]:
-    """The inverse of `from_nnx`; the biases of a cell without any are zeros.
+    """The inverse of `from_nnx`: bias = b_ih + b_hh; without biases, zeros.
 
     Args:
         params: of a cell of torch.
@@ -174,8 +201,9 @@ def to_nnx(params: Mapping[str, ArrayLike], *, optimized: bool = True) -> dict[s
 def from_haiku(weights: Mapping[str, Any]) -> dict[str, Array]:
     """A core of haiku: LSTM, VanillaRNN.
 
-    The 1 that haiku's LSTM adds to its forget gate at every step becomes `bias_hh`. VanillaRNN is
-    one of relu: `jaxrnn.rnn(params, x, nonlinearity="relu")`.
+    An LSTM: [W_ih W_hh] = wᵀ, of i, g, f, o; b_ih = b; b_hh = 0, but 1 for f, which is what
+    haiku adds to it at every step. A VanillaRNN: W_ih, b_ih of `linear`, W_hh, b_hh of `linear_1`;
+    it is one of relu: `jaxrnn.rnn(params, x, nonlinearity="relu")`.
 
     Args:
         weights: the modules of one core by name, `{"net/~/lstm/linear": {"w": …, "b": …}}`.
@@ -193,23 +221,40 @@ def from_haiku(weights: Mapping[str, Any]) -> dict[str, Array]:
     Array([0., 1., 0., 0.], dtype=float32)
     """
     paths = {path: path.rpartition("/")[::2] for path, _ in items(weights)}
-    if len({core for core, _ in paths.values()}) > 1:
+    if len(cores := {core for core, _ in paths.values()}) > 1:
         raise ValueError(f"`weights` must be those of one core, got the modules {listed(weights)}")
-    arrays = nested({module: weights[path] for path, (_, module) in paths.items()})
+    arrays = nested("haiku", {module: weights[path] for path, (_, module) in paths.items()})
     if any(name.endswith("w_h") for name in arrays):
         raise ValueError(f"`weights` are of haiku's GRU: {RESETS}")
+    if not cores.isdisjoint(("", "~")) or any(core.endswith("/~") for core in cores):
+        raise ValueError(
+            f"`weights` must be those of a core, such as `lstm/linear`, got {listed(weights)}: a "
+            "plain hk.Linear is none"
+        )
     if "linear_1.w" in arrays and "linear.b" in arrays:  # without double_bias it has no other
         arrays = {"linear_1.b": jnp.zeros_like(arrays["linear.b"])} | arrays
-    elif (w := arrays.pop("linear.w", None)) is not None:
-        size = w.shape[-1] // 4
-        arrays |= {"linear.w[:-H]": w[:-size], "linear.w[-H:]": w[-size:]}
+    elif "linear.w" in arrays:
+        arrays |= _halves(arrays.pop("linear.w"), arrays.get("linear.b"))
     return read("haiku", arrays)
+
+
+def _halves(w: Array, b: Array | None) -> dict[str, Array]:
+    """Those of an LSTM's weight that x and h are multiplied by."""
+    columns = w.shape[-1] if b is None else b.size
+    size = columns // 4
+    if w.ndim != 2 or w.shape[1] != columns or columns % 4 or not 0 < size <= len(w):
+        wanted = ("input_size + hidden_size", "4 · hidden_size" if b is None else columns)
+        raise ValueError(
+            f"`linear.w` has shape {w.shape}, wanted {shown(wanted)} for haiku's LSTM: is it "
+            "transposed, or from another cell?"
+        )
+    return {"linear.w[:-H]": w[:-size], "linear.w[-H:]": w[-size:]}
 
 
 def to_haiku(
     params: Mapping[str, ArrayLike], name: str | None = None, *, nonlinearity: str = "tanh"
 ) -> dict[str, Any]:
-    """The inverse of `from_haiku`; of a cell without biases, they are zeros less haiku's own 1.
+    """The inverse of `from_haiku`: b = b_ih + b_hh, of an LSTM's f less haiku's own 1.
 
     Args:
         params: of a cell of torch.
@@ -217,7 +262,8 @@ def to_haiku(
         nonlinearity: of an RNN: must be `"relu"`, since haiku has no other.
 
     Raises:
-        ValueError: a GRU or a tanh RNN, which haiku has not, and as of `to_linen`.
+        ValueError: a GRU or a tanh RNN, which haiku has not, an unknown `nonlinearity`, and as of
+            `to_linen`.
         TypeError: as of `to_linen`.
 
     Source: https://dm-haiku.readthedocs.io/en/latest/api.html#recurrent
@@ -226,6 +272,8 @@ def to_haiku(
     >>> to_haiku(cell)["lstm/linear"]["b"]
     Array([ 0.,  0., -1.,  0.], dtype=float32)
     """
+    if nonlinearity not in ("tanh", "relu"):
+        raise ValueError(f"`nonlinearity` must be 'tanh' or 'relu', got {nonlinearity!r}")
     arrays = write("haiku", params)
     relu = "linear_1.w" in arrays
     if relu and nonlinearity != "relu":
@@ -242,6 +290,8 @@ def to_haiku(
 
 def from_equinox(weights: Mapping[str, Any]) -> dict[str, Array]:
     """A cell of `equinox.nn`: LSTMCell, GRUCell.
+
+    W_ih, W_hh as they are; b_ih = bias; b_hh = 0, but of a GRU b_hn = bias_n.
 
     Args:
         weights: `vars(cell)`, or its arrays only: `weight_ih`, `weight_hh` and, unless
@@ -265,7 +315,9 @@ def from_equinox(weights: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def to_equinox(params: Mapping[str, ArrayLike]) -> dict[str, Any]:
-    """The inverse of `from_equinox`; into a cell by `equinox.tree_at`.
+    """The inverse of `from_equinox`: bias = b_ih + b_hh, but for a GRU's n.
+
+    Into a cell by `equinox.tree_at`.
 
     Args:
         params: of a cell of torch.
@@ -287,6 +339,9 @@ def from_keras(
 ) -> dict[str, Array]:
     """A layer or cell of keras: LSTM, GRU, SimpleRNN; of a Bidirectional, either half.
 
+    W_ih = kernelᵀ, W_hh = recurrent_kernelᵀ, b_ih = bias, b_hh = 0; of a GRU, whose gates are in
+    the order z, r, n there, b_ih and b_hh are the bias's two rows.
+
     Args:
         weights: `layer.get_weights()`, or its arrays under `kernel`, `recurrent_kernel`, `bias`.
         reset_after: of a GRU, as keras has it.
@@ -304,6 +359,11 @@ def from_keras(
     Array([1.], dtype=float32)
     """
     if not isinstance(weights, Mapping):
+        if not isinstance(weights, Sequence):
+            raise TypeError(
+                "`weights` must be a list of arrays, as of `layer.get_weights()`, or a dict of "
+                f"them, got {type(weights).__name__}"
+            )
         if len(weights) not in (2, 3):
             raise ValueError(
                 "`weights` must be a kernel, a recurrent kernel and, if there is one, a bias, got "
@@ -316,12 +376,13 @@ def from_keras(
         if not reset_after or (bias is not None and bias.ndim == 1):
             raise ValueError(f"`weights` are of a GRU with reset_after=False: {RESETS}")
         if bias is not None:
-            arrays |= {f"bias[{k}]": row for k, row in enumerate(bias)}
+            check_shape("bias", bias, (2, arrays["recurrent_kernel"].shape[-1]), "keras's GRU")
+            arrays |= {"bias[0]": bias[0], "bias[1]": bias[1]}
     return read("keras", arrays)
 
 
 def to_keras(params: Mapping[str, ArrayLike], *, reset_after: bool = True) -> list[Array]:
-    """The inverse of `from_keras`, for `layer.set_weights`.
+    """The inverse of `from_keras`, for `layer.set_weights`: bias = b_ih + b_hh, a GRU's both.
 
     Args:
         params: of a cell of torch.
@@ -352,11 +413,14 @@ def from_onnx(
 ) -> list[dict[str, Array]]:
     """A node of ONNX: LSTM, GRU, RNN.
 
+    For each direction, W_ih = W, W_hh = R, [b_ih b_hh] = B, with the gates in another order: i, o,
+    f, g of an LSTM, z, r, n of a GRU.
+
     Args:
-        weights: its tensors `W`, `R` and, if it has them, `B` and `P`.
+        weights: its tensors `W`, `R` and, if it has them, `B` and `P`; `None` is none.
         linear_before_reset: of a GRU: 0, which is ONNX's default, is another function.
-        attributes: the node's others, which may make it another function too: `direction`,
-            `activations`, `clip`, `input_forget`, …
+        attributes: the node's others, which may make it another function too, or not fit the
+            weights: `direction`, `activations`, `clip`, `input_forget`, …
 
     Returns:
         A cell, as of `from_equinox`, for each direction, as `stack` takes them.
@@ -364,7 +428,7 @@ def from_onnx(
     Raises:
         ValueError: a GRU that resets before the product; peepholes that are not 0; a node that only
             goes backwards, which no layer of torch does; an attribute that makes it another
-            function; and as of `from_linen`.
+            function, that contradicts the weights, or that no node has; and as of `from_linen`.
         TypeError: as of `from_linen`.
 
     Source: https://onnx.ai/onnx/operators/onnx__LSTM.html
@@ -373,33 +437,20 @@ def from_onnx(
     >>> cell["weight_ih"].shape
     (4, 3)
     """
-    arrays = arrays_of(weights)
-    if missing := [name for name in ("W", "R") if name not in arrays]:
-        raise ValueError(f"`weights` has no `{missing[0]}`, only {listed(arrays)}")
-    directions = len(arrays["W"])
-    for name, a in arrays.items():
-        axes = 3 if name in ("W", "R") else 2
-        if a.ndim != axes or len(a) != directions or directions > 2:
-            raise ValueError(
-                f"`{name}` has shape {a.shape}, wanted {axes} axes, of which the first is the 1 or "
-                "2 directions, as in `W`"
-            )
+    arrays = arrays_of({name: a for name, a in items(weights) if a is not None})
+    layout = _check_node(arrays)
+    given = {name: _plain(value) for name, value in attributes.items() if value is not None}
+    directions, _, hidden = arrays["R"].shape
+    _check_fit(layout, directions, hidden, given)
+    _check_function(layout, directions, given)
+    if layout.kind == "gru" and not linear_before_reset:
+        raise ValueError(f"`linear_before_reset` is 0, as it is by default: {RESETS}")
     if "P" in arrays:
         poison = zero("P", arrays.pop("P"), "torch's LSTM has no peepholes")
         arrays = {name: a + poison for name, a in arrays.items()}
-    if (bias := arrays.pop("B", None)) is not None:
-        if bias.shape[1] != (rows := 2 * arrays["W"].shape[1]):
-            raise ValueError(
-                f"`B` has shape {bias.shape}, wanted {(directions, rows)}: both biases of each gate"
-            )
-        first, second = jnp.split(bias, 2, axis=1)
-        arrays |= {"bias[0]": first, "bias[1]": second}
-    ways = [{name: a[k] for name, a in arrays.items()} for k in range(directions)]
-    kind = layout_of("ONNX", ways[0]).kind
-    _check_attributes(kind, directions, attributes)
-    if kind == "gru" and not linear_before_reset:
-        raise ValueError(f"`linear_before_reset` is 0, as it is by default: {RESETS}")
-    return [read("ONNX", way) for way in ways]
+    if "B" in arrays:
+        arrays["bias[0]"], arrays["bias[1]"] = jnp.split(arrays.pop("B"), 2, axis=1)
+    return [read("ONNX", {name: a[k] for name, a in arrays.items()}) for k in range(directions)]
 
 
 def to_onnx(cells: Sequence[Mapping[str, ArrayLike]]) -> dict[str, Array]:
@@ -421,26 +472,93 @@ def to_onnx(cells: Sequence[Mapping[str, ArrayLike]]) -> dict[str, Array]:
     >>> to_onnx([cell, cell])["W"].shape
     (2, 4, 3)
     """
-    ways = [write("ONNX", cell) for cell in cells]
-    if len(ways) not in (1, 2) or len({structure(cell) for cell in cells}) != 1:
+    _check_list(cells)
+    if len(cells) not in (1, 2):
         raise ValueError(
-            "`cells` must be one cell, or two of the same sizes, forward and backward, got "
-            f"{len(ways)}: a node has one layer"
+            "`cells` must be one cell, or two, forward and backward, got "
+            f"{len(cells)}: a node has one layer"
         )
+    first, last = structure(cells[0]), structure(cells[-1])
+    unlike = [
+        f"{field} {one} and {other}"
+        for field, one, other in zip(first._fields, first, last, strict=True)
+        if one != other
+    ]
+    if unlike:
+        raise ValueError(
+            f"`cells` must be alike, forward and backward, got {unlike[0]}: layers on one another "
+            "are a node each"
+        )
+    ways = [write("ONNX", cell) for cell in cells]
     for way in ways:
         if "bias[0]" in way:
             way["B"] = jnp.concatenate([way.pop("bias[0]"), way.pop("bias[1]")])
     return {name: jnp.stack([way[name] for way in ways]) for name in ways[0]}
 
 
-def _check_attributes(kind: str, directions: int, attributes: Mapping[str, Any]) -> None:
-    """None of a node's may make it another function than torch's."""
-    text = lambda value: value.decode() if isinstance(value, bytes) else value
-    if text(attributes.get("direction")) == "reverse":
-        raise ValueError("`direction` is reverse, but no layer of torch only goes backwards")
-    names = [text(name).lower() for name in attributes.get("activations") or ()]
-    usual = not names or names in [directions * each for each in ACTIVATIONS[kind]]
+def _check_node(arrays: Mapping[str, Array]) -> Layout:
+    """What a node's arrays are of; each must have its shape."""
+    if missing := [name for name in ("W", "R") if name not in arrays]:
+        raise ValueError(f"`weights` has no `{missing[0]}`, only {listed(arrays)}")
+    for name in "WR":
+        if (a := arrays[name]).ndim != 3 or len(a) not in (1, 2):
+            raise ValueError(
+                f"`{name}` has shape {a.shape}, wanted 3 axes, of which the first is the 1 or 2 "
+                "directions"
+            )
+    layout = layout_of("ONNX", arrays)
+    directions, rows, hidden = arrays["R"].shape
+    wanted = {"W": (rows, "input_size"), "R": (rows, hidden), "B": (2 * rows,)}
+    wanted |= {"P": (3 * hidden,)} if layout.kind == "lstm" else {}
+    what = f"ONNX's {layout.name} with {directions} directions and hidden_size={hidden}"
+    for name, a in arrays.items():
+        if name not in wanted:
+            raise ValueError(
+                f"`weights` has the unexpected key `{name}`, which ONNX's {layout.name} has not"
+            )
+        check_shape(name, a, (directions, *wanted[name]), what)
+    return layout
+
+
+def _plain(value: Any) -> Any:
+    """A node's attribute as text, a number, or a list of these."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _check_fit(layout: Layout, directions: int, hidden: int, attributes: dict[str, Any]) -> None:
+    """A node's attributes are known, and what they say of its weights is true."""
+    for name in attributes:
+        if name not in HARMLESS + OTHERS:
+            raise ValueError(f"`{name}` is no attribute of ONNX's {layout.name}")
+    if (way := attributes.get("direction")) == "reverse":
+        raise ValueError(
+            "`direction` is reverse, but no layer of torch only goes backwards: leave it out, and "
+            "flip x and y over time"
+        )
+    if way is not None and way not in [*DIRECTIONS]:
+        raise ValueError(f"`direction` must be 'forward' or 'bidirectional', got {way!r}")
+    if way is not None and DIRECTIONS[way] != directions:
+        raise ValueError(f"`direction` is {way}, but `W` and `R` have {directions} of them")
+    if attributes.get("hidden_size", hidden) != hidden:
+        given = attributes["hidden_size"]
+        raise ValueError(f"`hidden_size` is {given}, but `R` has that of {hidden}")
+    if attributes.get("layout", 0) not in (0, 1):
+        raise ValueError(f"`layout` must be 0 or 1, got {attributes['layout']}")
+
+
+def _check_function(layout: Layout, directions: int, attributes: dict[str, Any]) -> None:
+    """None of a node's attributes may make it another function than torch's."""
     for name, value in attributes.items():
-        harmless = usual if name == "activations" else name in HARMLESS or not value
-        if not harmless:
-            raise ValueError(f"`{name}` is {value}: another function than torch's {kind.upper()}")
+        usual = name in HARMLESS or not value
+        if name == "activations" and value:
+            if not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
+                raise TypeError(f"`activations` must be a list of names, got {value!r}")
+            names = [each.lower() for each in value]
+            usual = names in [directions * each for each in ACTIVATIONS[layout.kind]]
+        if not usual:
+            raise ValueError(
+                f"`{name}` is {value}: another function than torch's {layout.kind.upper()}"
+            )

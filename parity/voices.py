@@ -29,13 +29,11 @@ KINDS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 WIDTHS = ("float64", "float32")
 STATES = ("h_n", "c_n")
 PERTURBED = 6
+APART = ("DIFFERS", "failed")
 FLOAT32_ONLY = {
     "keras": "keras on JAX computes tanh in float32",
     "onnxruntime": "ONNX Runtime has LSTM, GRU and RNN in float32 only",
 }
-
-
-APART = ("DIFFERS", "failed")
 
 
 class Job(NamedTuple):
@@ -96,7 +94,6 @@ def listen(job: Job, device: str = "cpu") -> list[Voiced]:
     os.environ["KERAS_BACKEND"] = "jax"
     case, dtype, names = job
     kind, data = case.structure.kind, draw(case, dtype)
-    data.cotangents["y"] *= ~beyond(case)[..., None]  # where some repeat their last output
     said: dict[str, Arrays] = {}
     found: dict[str, Voiced] = {}
     for name in names:
@@ -122,20 +119,8 @@ def weigh(
     case: Case, dtype: str, data: Data, said: Mapping[str, Arrays]
 ) -> dict[str, tuple[str, Verdict]]:
     """What is wrong with each voice, if anything, and how far it is from the majority's first."""
-    rng, eps = np.random.default_rng(0), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
     plain = truth.run(case, data)
-    moved = [truth.run(case, perturb(data, rng)) for _ in range(PERTURBED)]
-    shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
-
-    def held(one: Arrays, other: Arrays) -> Verdict:
-        """`other` against `one`, in what both have, and in all outputs in any case."""
-        names = [name for name in one if name in other or name in output_shapes(case)]
-        wide = {name: one[name].astype(np.longdouble) for name in names}
-        runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
-        first = {name: one[name] for name in names}
-        shared = {name: a for name, a in other.items() if name in names}
-        return judge(wide, [first, *runs], shared, functools.partial(cut, case), eps)
-
+    held = _holder(case, dtype, data, plain)
     # Who has no gradients cannot vouch for those of others.
     shapes = lambda arrays: {name: a.shape for name, a in arrays.items()}
     whole = [one for one in said if shapes(said[one]) == shapes(plain)]
@@ -146,16 +131,38 @@ def weigh(
     agree = lambda one: [n for n, v in rows[one].items() if not (v.wrong or v.unjudged)]
     first = max(rows, key=lambda one: len(agree(one)))
     majority = 2 * len(agree(first)) > len(said)
+    wrong = lambda verdict: _wrong(verdict, first) if majority else "no majority"
+    return {name: (wrong(verdict), verdict) for name, verdict in rows[first].items()}
 
-    def wrong(name: str) -> str:
-        if not majority:
-            return "no majority"
-        found = [*rows[first][name].wrong, *rows[first][name].unjudged]
-        # `judge` speaks of torch, whose place `first` has here.
-        text = "".join(found[:1]).replace("torch's own", "an ulp's").replace("torch", first)
-        return text and f"{text}, against {first}"
 
-    return {name: (wrong(name), rows[first][name]) for name in said}
+def _holder(
+    case: Case, dtype: str, data: Data, plain: Arrays
+) -> Callable[[Arrays, Arrays], Verdict]:
+    """Holds one voice's arrays against another's, allowing what an ulp in every input does.
+
+    In what both have, and in all outputs in any case.
+    """
+    rng, eps = np.random.default_rng(0), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
+    moved = [truth.run(case, perturb(data, rng)) for _ in range(PERTURBED)]
+    shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
+
+    def held(one: Arrays, other: Arrays) -> Verdict:
+        names = [name for name in one if name in other or name in output_shapes(case)]
+        wide = {name: one[name].astype(np.longdouble) for name in names}
+        runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
+        first = {name: one[name] for name in names}
+        shared = {name: a for name, a in other.items() if name in names}
+        return judge(wide, [first, *runs], shared, functools.partial(cut, case), eps)
+
+    return held
+
+
+def _wrong(verdict: Verdict, first: str) -> str:
+    """The first thing; `judge` speaks of torch, whose place `first` has here."""
+    for line in (*verdict.wrong, *verdict.unjudged):
+        line = line.replace("torch's own", "an ulp's").replace("torch", first)
+        return f"{line}, against {first}"
+    return ""
 
 
 def alone(results: Sequence[Voiced]) -> list[str]:

@@ -268,6 +268,70 @@ def test_both_directions_of_a_node():
     assert_equal(convert.from_onnx(weights, linear_before_reset=1, **attributes), cells[:2])
 
 
+NODES = {
+    kind: [draw("ONNX", kind, seed=seed)[0] for seed in (0, 1)] for kind in ("lstm", "gru", "rnn")
+}
+THREE = [b"Sigmoid", b"Tanh", b"Tanh"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ways", "attributes"),
+    [
+        ("lstm", 1, {"activations": THREE}),
+        ("lstm", 2, {"activations": THREE * 2, "direction": "bidirectional"}),
+        ("lstm", 1, {"activations": ["sigmoid", "TANH", "tanh"], "direction": b"forward"}),
+        ("lstm", 1, {"input_forget": 0, "clip": None, "layout": 1, "hidden_size": HIDDEN}),
+        ("lstm", 1, {"activations": np.array(THREE), "clip": np.array(0.0)}),
+        ("lstm", 1, {"activation_alpha": [], "activation_beta": (), "layout": np.int64(0)}),
+        ("gru", 1, {"activations": ["Sigmoid", "Tanh"], "linear_before_reset": 1}),
+        ("gru", 2, {"activations": ["Sigmoid", "Tanh"] * 2, "linear_before_reset": 1}),
+        ("gru", 2, {"hidden_size": np.array(HIDDEN), "linear_before_reset": 1}),
+        ("rnn", 1, {"activations": ["Relu"], "output_sequence": 1}),
+        ("rnn", 1, {"activations": ["Tanh"], "direction": None}),
+        ("rnn", 2, {"activations": [b"Relu", b"relu"]}),
+    ],
+)
+def test_attributes_of_the_same_function(kind, ways, attributes):
+    node = convert.to_onnx(NODES[kind][:ways]) | {"P": None}
+    assert_equal(convert.from_onnx(node, **attributes), NODES[kind][:ways])
+
+
+@pytest.mark.parametrize(
+    ("kind", "ways", "attributes", "message"),
+    [
+        ("lstm", 1, {"activations": ["Tanh", "Tanh", "Tanh"]}, "`activations` is ['Tanh', "),
+        ("lstm", 1, {"activations": ["Sigmoid", "Tanh", "Relu"]}, "`activations` is"),
+        ("lstm", 2, {"activations": THREE}, "`activations` is ['Sigmoid', 'Tanh', 'Tanh']: "),
+        ("lstm", 2, {"activations": [*THREE, "Tanh", "Tanh", "Tanh"]}, "`activations` is"),
+        ("lstm", 1, {"activations": THREE * 2}, "`activations` is"),
+        ("lstm", 1, {"activations": np.array(["Tanh"] * 3)}, "`activations` is ['Tanh', "),
+        ("lstm", 1, {"input_forget": 1}, "`input_forget` is 1: another function than torch's LSTM"),
+        ("lstm", 1, {"clip": np.array([3.0])}, "`clip` is [3.0]: another function"),
+        ("lstm", 1, {"activation_alpha": [0.5]}, "`activation_alpha` is [0.5]: another function"),
+        ("gru", 1, {"activations": ["HardSigmoid", "Tanh"]}, "`activations` is"),
+        ("gru", 2, {"activations": ["Sigmoid", "Tanh"]}, "`activations` is"),
+        ("rnn", 1, {"activations": ["Sigmoid"]}, "`activations` is ['Sigmoid']: another function"),
+        ("rnn", 2, {"activations": ["Relu", "Tanh"]}, "`activations` is ['Relu', 'Tanh']: another"),
+        (
+            "rnn",
+            1,
+            {"direction": "sideways"},
+            "must be 'forward' or 'bidirectional', got 'sideways'",
+        ),
+        ("rnn", 2, {"direction": b"forward"}, "`direction` is forward, but `W` and `R` have 2"),
+        ("rnn", 1, {"direction": "bidirectional"}, "`direction` is bidirectional, but `W` and `R`"),
+        ("rnn", 1, {"direction": b"reverse"}, "leave it out, and flip x and y over time"),
+        ("rnn", 1, {"hidden_size": 4}, "`hidden_size` is 4, but `R` has that of 5"),
+        ("rnn", 1, {"layout": 2}, "`layout` must be 0 or 1, got 2"),
+        ("rnn", 1, {"colour": 0}, "`colour` is no attribute of ONNX's RNN"),
+    ],
+)
+def test_attributes_of_another_function(kind, ways, attributes, message):
+    node = convert.to_onnx(NODES[kind][:ways])
+    before = {"linear_before_reset": 1} if kind == "gru" else {}
+    assert_refused(lambda: convert.from_onnx(node, **before, **attributes), ValueError, message)
+
+
 def test_names_and_forms_of_frameworks():
     """Other than those that come out: haiku's paths, equinox's sizes, keras's names, one bias."""
     lstm, rnn, gru = (draw("keras", kind)[0] for kind in ("lstm", "rnn", "gru"))
@@ -304,6 +368,7 @@ ONNX_LSTM, ONNX_GRU, ONNX_RNN = (
 KERAS = convert.to_keras(GRU_CELL)
 PROJECTED = LSTM_CELL | {"weight_hh": np.ones((20, 2)), "weight_hr": np.ones((2, 5))}
 without = lambda weights, name: {key: a for key, a in weights.items() if key != name}
+SEEDS = {"count": np.zeros((), np.uint32), "key": np.zeros(2, np.uint32)}
 DENSE = {"kernel": np.ones((HIDDEN, HIDDEN))}
 RESETS = "resets before the product with the hidden weights, torch's after it"
 REFUSALS = {
@@ -327,7 +392,7 @@ REFUSALS = {
     ),
     "haiku, a weight transposed": (
         lambda: convert.from_haiku({"lstm/linear": {"w": np.ones((20, 8)), "b": np.ones(20)}}),
-        "has shape ..., wanted ... for haiku's LSTM",
+        "`linear.w` has shape (20, 8), wanted (input_size + hidden_size, 20) for haiku's LSTM",
     ),
     "equinox's RNN": (
         lambda: convert.to_equinox(RNN_CELL),
@@ -356,7 +421,7 @@ REFUSALS = {
     ),
     "keras, of another size": (
         lambda: convert.from_keras([np.ones((3, 12)), KERAS[1]]),
-        "`kernel` has shape (3, 12), wanted (3, 15) for keras's GRU with hidden_size=5",
+        "`kernel` has shape (3, 12), wanted (input_size, 15) for keras's GRU with hidden_size=5",
     ),
     "nnx's GRU": (
         lambda: convert.to_nnx(GRU_CELL),
@@ -380,7 +445,7 @@ REFUSALS = {
     ),
     "ONNX, other activations": (
         lambda: convert.from_onnx(ONNX_RNN, activations=[b"Elu"]),
-        "`activations` is [b'Elu']: another function than torch's RNN",
+        "`activations` is ['Elu']: another function than torch's RNN",
     ),
     "ONNX, no directions": (
         lambda: convert.from_onnx(ONNX_LSTM | {"W": ONNX_LSTM["W"][0]}),
@@ -388,7 +453,7 @@ REFUSALS = {
     ),
     "ONNX, half a bias": (
         lambda: convert.from_onnx(ONNX_LSTM | {"B": np.ones((1, 20))}),
-        "`B` has shape (1, 20), wanted (1, 40): both biases of each gate",
+        "`B` has shape (1, 20), wanted (1, 40) for ONNX's LSTM",
     ),
     "ONNX, without W": (
         lambda: convert.from_onnx(without(ONNX_LSTM, "W")),
@@ -396,16 +461,79 @@ REFUSALS = {
     ),
     "ONNX, three cells": (
         lambda: convert.to_onnx([LSTM_CELL] * 3),
-        "`cells` must be one cell, or two of the same sizes, forward and backward, got 3",
+        "`cells` must be one cell, or two, forward and backward, got 3: a node has one layer",
     ),
     "ONNX, unlike cells": (
         lambda: convert.to_onnx([LSTM_CELL, GRU_CELL]),
-        "or two of the same sizes",
+        "`cells` must be alike, forward and backward, got kind lstm_cell and gru_cell",
+    ),
+    "ONNX, cells of two layers": (
+        lambda: convert.to_onnx([LSTM_CELL, LSTM_CELL | {"weight_ih": np.ones((20, 5))}]),
+        "`cells` must be alike, forward and backward, got input_size 3 and 5: layers on one",
+    ),
+    "ONNX, R transposed": (
+        lambda: convert.from_onnx(ONNX_LSTM | {"R": np.ones((1, 5, 20))}),
+        "`R` has shape (1, 5, 20), wanted (1, k · hidden_size, hidden_size), where k is",
+    ),
+    "ONNX, W of another size": (
+        lambda: convert.from_onnx(ONNX_LSTM | {"W": np.ones((1, 16, 3))}),
+        "`W` has shape (1, 16, 3), wanted (1, 20, input_size) for ONNX's LSTM with 1 directions",
+    ),
+    "ONNX, zeros in a wrong shape": (
+        lambda: convert.from_onnx(ONNX_LSTM | {"P": np.zeros((1, 20))}),
+        "`P` has shape (1, 20), wanted (1, 15) for ONNX's LSTM",
+    ),
+    "ONNX, a GRU's peepholes": (
+        lambda: convert.from_onnx(ONNX_GRU | {"P": np.zeros((1, 15))}),
+        "`weights` has the unexpected key `P`, which ONNX's GRU has not",
+    ),
+    "ONNX, half a node": (
+        lambda: convert.from_onnx(ONNX_LSTM | {"W": np.ones((2, 20, 3))}),
+        "`W` has shape (2, 20, 3), wanted (1, 20, input_size)",
+    ),
+    "haiku, a plain Linear": (
+        lambda: convert.from_haiku({"linear": {"w": np.ones((7, 8)), "b": np.ones(8)}}),
+        "must be those of a core, such as `lstm/linear`, got `linear`: a plain hk.Linear is none",
+    ),
+    "haiku, a plain Linear of a module": (
+        lambda: convert.from_haiku({"net/~/linear": {"w": np.ones((7, 8)), "b": np.ones(8)}}),
+        "must be those of a core, such as `lstm/linear`, got `net/~/linear`",
+    ),
+    "haiku, a weight too low": (
+        lambda: convert.from_haiku({"lstm/linear": {"w": np.ones((1, 8))}}),
+        "`linear.w` has shape (1, 8), wanted (input_size + hidden_size, 4 · hidden_size)",
+    ),
+    "haiku, no nonlinearity": (
+        lambda: convert.to_haiku(LSTM_CELL, nonlinearity="junk"),
+        "`nonlinearity` must be 'tanh' or 'relu', got 'junk'",
+    ),
+    "keras, a kernel transposed": (
+        lambda: convert.from_keras([np.ones((15, 3)), *KERAS[1:]]),
+        "`kernel` has shape (15, 3), wanted (input_size, 15) for keras's GRU with hidden_size=5",
+    ),
+    "keras, a bias of 3 rows": (
+        lambda: convert.from_keras([*KERAS[:2], np.ones((3, 15))]),
+        "`bias` has shape (3, 15), wanted (2, 15) for keras's GRU",
+    ),
+    "linen, one gate of another size": (
+        lambda: convert.from_linen(
+            convert.to_linen(GRU_CELL) | {"iz": {"kernel": np.ones((4, 5)), "bias": np.ones(5)}}
+        ),
+        "`iz.kernel` has shape (4, 5), wanted (3, 5) for linen's GRUCell",
+    ),
+    "nnx, a whole RNN": (
+        lambda: convert.from_nnx({"cell": convert.to_nnx(RNN_CELL), "rngs": SEEDS}),
+        "`weights` are of a whole model, got ... such as weights['cell']",
+    ),
+    "nnx, a whole model": (
+        lambda: convert.from_nnx(
+            {"seeds": SEEDS, "rnns": {0: {"cell": convert.to_nnx(LSTM_CELL)}}}
+        ),
+        "`weights` are of a whole model, got ... such as weights['rnns'][0]['cell']",
     ),
     "linen, one level too high": (
         lambda: convert.from_linen({"cell": convert.to_linen(LSTM_CELL)}),
-        "`weights` must be the arrays of one cell of linen (LSTMCell, GRUCell, SimpleCell), got "
-        "`cell.ii.kernel`, ... are they of a whole model",
+        "`weights` are of a whole model, got `cell.ii.kernel`, ... such as weights['cell']",
     ),
     "linen's MGUCell": (
         lambda: convert.from_linen({name: DENSE for name in ("if", "in", "hf", "hn")}),
@@ -455,7 +583,34 @@ TYPES = {
         lambda: convert.to_keras(GRU_CELL | {"bias_hh": np.ones(15, np.float32)}),
         "`bias_hh` is float32, but `weight_ih` float64: cast one of them",
     ),
-    "no arrays": (lambda: convert.from_keras([[1.0], [2.0]]), "`kernel` is no tensor"),
+    "no arrays": (
+        lambda: convert.from_keras([[1.0], [2.0]]),
+        "`kernel` must be an array, got list",
+    ),
+    "nothing for keras": (
+        lambda: convert.from_keras(None),
+        "`weights` must be a list of arrays, as of `layer.get_weights()`, ... got NoneType",
+    ),
+    "a generator of cells": (
+        lambda: convert.stack(cell for cell in [LSTM_CELL]),
+        "`cells` must be a list of cells' parameters, each of them a dict, got generator",
+    ),
+    "a list of names": (
+        lambda: convert.stack([*LSTM_CELL]),
+        "`cells` must be a list of cells' parameters, each of them a dict, got one with a str",
+    ),
+    "one cell for ONNX": (
+        lambda: convert.to_onnx(LSTM_CELL),
+        "`cells` must be a list of cells' parameters, each of them a dict, got dict",
+    ),
+    "no names": (
+        lambda: convert.from_haiku({1: {"w": np.ones((7, 8))}}),
+        "`weights` has the key 1: keys are names, strings",
+    ),
+    "ONNX, one name": (
+        lambda: convert.from_onnx(ONNX_RNN, activations="Relu"),
+        "`activations` must be a list of names, got 'Relu'",
+    ),
 }
 
 

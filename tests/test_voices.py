@@ -1,14 +1,17 @@
 """The voices: all agree, and one that is wrong is named, whichever it is."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from parity import report, torch_side, voices
+from parity import torch_side, voices
 from parity.__main__ import main
+from parity.commands import voices as command
 from parity.tensors import draw
-from parity.voices import Job, Voice, alone, listen, networks, weigh
+from parity.voices import Job, Voice, Voiced, alone, listen, networks, weigh
 
 
 [RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])
@@ -16,9 +19,9 @@ from parity.voices import Job, Voice, alone, listen, networks, weigh
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch):
-    """A terminal in which no table is folded; and what a worker sets, undone."""
-    monkeypatch.setenv("COLUMNS", "140")
+def usual(monkeypatch):
+    """A usual terminal; and what a worker sets, undone."""
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
 
 
@@ -107,6 +110,14 @@ def test_no_majority():
     assert weigh(RNN_ONE, "float64", data, {}) == {}
 
 
+def test_what_nobody_can_judge_has_no_majority():
+    data = draw(RNN_ONE, "float64")
+    right = torch_side.run(RNN_ONE, data)
+    broken = right | {"h_n": right["h_n"] * np.nan}
+    said = dict.fromkeys(["one", "two", "three"], broken)
+    assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
+
+
 def test_many_differ():
     result = lambda voice, status: voices.Voiced("rnn", "rnn", "float32", voice, status)
     apart = [result("a", "DIFFERS"), result("b", "DIFFERS")]
@@ -136,10 +147,11 @@ def test_command(capsys, tmp_path):
     assert main([*COMMAND, *ASKED, "--json", str(path)]) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
-    assert ["agrees", "3×"] in [line[-2:] for line in lines if line[:1] == ["onnxruntime"]]
+    assert ["3", "agree"] in [line[-2:] for line in lines if line[:1] == ["onnxruntime"]]
     assert ["–", "silent"] in [line[-2:] for line in lines if line[:1] == ["haiku"]]
-    assert "haiku: haiku's RNN is one of relu (3 networks, such as rnn, one layer [float32])" in out
-    assert "4 voices, 3 networks, 9 answers that agree, 0 networks in which any differs" in out
+    assert "haiku is silent: haiku's RNN is one of relu (3)" in out
+    assert "error in float32, of the part" in out
+    assert "4 voices, 3 networks, 9 answers that agree, 0 networks in which" in out
     written = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert [*written["versions"]["voices"]] == NAMES
     assert len(written["results"]) == 12
@@ -148,12 +160,50 @@ def test_command(capsys, tmp_path):
 def test_command_names_who_is_wrong(capsys, monkeypatch):
     monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(swapped_rnn, ("onnxruntime",)))
     assert main([*COMMAND, *ASKED]) == 1
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())  # however the lines are folded
     for network in "one layer", "two bidirectional", "with lengths":
         line = f"DISAGREE rnn, {network} [float32]: onnxruntime stands alone, the other 2 agree"
         assert line in out
     assert "onnxruntime, rnn, one layer [float32]: y, step 0" in out
     assert "3 networks in which any differs or fails" in out
+
+
+def test_command_names_who_breaks(capsys, monkeypatch):
+    def broken(case, data):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(broken, ("onnxruntime",)))
+    monkeypatch.setattr(voices, "networks", lambda kinds: [RNN_ONE])
+    assert main([*COMMAND, *ASKED]) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "FAILED onnxruntime, rnn, one layer [float32]: RuntimeError: out of memory" in out
+    assert "1 networks in which any differs or fails" in out
+
+
+@pytest.mark.parametrize("dtypes", [voices.WIDTHS, ["float32"]])
+def test_nothing_is_cut(dtypes):
+    """The widest table: every kind, dtype and verdict."""
+    told = ("agrees", "DIFFERS", "failed", "other")
+    results = [
+        Voiced(case.group, case.structure.kind, dtype, voice, status, "it has none", 1.5e-16, 1.2)
+        for case in networks([*voices.KINDS])
+        for dtype in dtypes
+        for voice in voices.VOICES
+        for status in told
+    ]
+    console = Console(width=80, file=io.StringIO())
+    command._show(console, results)
+    lines = console.file.getvalue().splitlines()
+    assert "…" not in "".join(lines)
+    assert max(map(len, lines)) <= 80
+    heads = ["voice", "version", *voices.KINDS, "of", "allowed", "verdict"]
+    assert heads in [line.split() for line in lines]
+    each = 9 * len(dtypes)
+    last = [line.split() for line in lines if line.startswith(" onnxruntime ")]
+    assert [line[2:] for line in last] == [[*["1.5e-16"] * 3, "120%", str(each), "agree"]]
+    caption = "error in float64 and float32, one below the other, of the part"
+    assert (caption in " ".join(" ".join(lines).split())) == (len(dtypes) == 2)
+    assert sum("onnxruntime is silent: it has none" in line for line in lines) == 1
 
 
 def swapped_rnn(case, data):
@@ -182,4 +232,4 @@ def test_what_is_not_installed(monkeypatch):
     missing = voices.VOICES["onnxruntime"]._replace(distributions=("onnxruntime", "not-installed"))
     monkeypatch.setitem(voices.VOICES, "onnxruntime", missing)
     assert voices.installed(["numpy", "onnxruntime", "keras"]) == ["numpy", "keras"]
-    assert report.version_of("numpy") == np.__version__
+    assert voices.version_of("numpy") == np.__version__

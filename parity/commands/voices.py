@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from rich import box
@@ -15,6 +16,9 @@ from ..report import finite, versions, versions_line, write_json
 from ..run import run_voices
 from ..voices import APART, Voiced, alone, version_of
 from .common import check_file, progress
+
+
+WORDS = {"agrees": "agree", "DIFFERS": "differ", "failed": "failed"}
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -59,44 +63,55 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
 
 def _show(console: Console, results: Sequence[Voiced]) -> None:
     """A line for each voice, why some are silent here and there, and who stands alone."""
-    kinds = list(dict.fromkeys(result.kind for result in results))
-    table = Table(
-        "voice", "version", *kinds, "of allowed", "verdict", box=box.SIMPLE, padding=(0, 1, 0, 0)
-    )
-    for column in table.columns:
-        column.no_wrap = True
-    notes: dict[str, list[str]] = {}
+    console.print(_table(results))
     for voice in dict.fromkeys(result.voice for result in results):
         own = [result for result in results if result.voice == voice]
-        for result in own:
-            if result.status in ("other", "failed"):
-                notes.setdefault(f"{voice}: {result.why}", []).append(result.where)
-        figures = [_of_voice([r for r in own if r.kind == kind]) for kind in kinds]
-        counts = {word: [r.status for r in own].count(word) for word in ("agrees", *APART)}
-        status = ", ".join(f"{word} {n}×" for word, n in counts.items() if n) or "silent"
-        style = "red" if any(counts[word] for word in APART) else None
-        most = max((r.used for r in own if r.used is not None), default=None)
-        used = "–" if most is None else f"{most:.0%}"
-        table.add_row(voice, version_of(voice), *figures, used, status, style=style)
-    table.caption = "of the part that used most of its allowance: the error in float64, in float32"
-    console.print(table)
-    for note, where in notes.items():
-        console.print(escape(f"{note} ({len(where)} networks, such as {where[0]})"))
+        reasons = Counter(result.why for result in own if result.status == "other")
+        if reasons:
+            listed = "; ".join(f"{why} ({n})" for why, n in reasons.items())
+            console.print(escape(f"{voice} is silent: {listed}"))
+    for result in results:
+        if result.status == "failed":
+            console.print(f"[bold red]FAILED[/] {_said(result)}")
     for line in alone(results):
         console.print(f"[bold red]DISAGREE[/] {escape(line)}")
     for result in results:
         if result.status == "DIFFERS":
-            console.print(escape(f"    {result.voice}, {result.where}: {result.why}"))
+            console.print(f"    {_said(result)}")
 
 
-def _of_voice(results: Sequence[Voiced]) -> str:
-    """The errors of a voice in a kind of network, in each dtype."""
-    shown = []
-    for dtype in dict.fromkeys(result.dtype for result in results):
-        found = [r for r in results if r.dtype == dtype and r.used is not None]
-        worst = max(found, key=lambda r: r.used or 0, default=None)
-        shown.append("–" if worst is None else f"{worst.error:.1e}")
-    return ", ".join(shown)
+def _said(result: Voiced) -> str:
+    return escape(f"{result.voice}, {result.where}: {result.why}")
+
+
+def _table(results: Sequence[Voiced]) -> Table:
+    """A line for each dtype in that of a voice; narrow enough for 80 columns."""
+    kinds = list(dict.fromkeys(result.kind for result in results))
+    dtypes = list(dict.fromkeys(result.dtype for result in results))
+    heads = ("voice", "version", *kinds, "of allowed", "verdict")
+    table = Table(*heads, box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.overflow = "fold"
+    for voice in dict.fromkeys(result.voice for result in results):
+        own = [result for result in results if result.voice == voice]
+        of = lambda kind, own=own: [result for result in own if result.kind == kind]
+        figures = ["\n".join(_error(of(kind), dtype) for dtype in dtypes) for kind in kinds]
+        counts = Counter(WORDS[r.status] for r in own if r.status in WORDS)
+        status = "\n".join(f"{n} {word}" for word, n in counts.items()) or "silent"
+        style = "red" if any(result.status in APART for result in own) else None
+        most = max((r.used for r in own if r.used is not None), default=None)
+        used = "–" if most is None else f"{most:.0%}"
+        table.add_row(voice, version_of(voice), *figures, used, status, style=style)
+    below = f"{' and '.join(dtypes)}{', one below the other' * (len(dtypes) > 1)}"
+    table.caption = f"error in {below}, of the part that used most of its allowance"
+    return table
+
+
+def _error(results: Sequence[Voiced], dtype: str) -> str:
+    """The error of the part that used most of its allowance."""
+    found = [r for r in results if r.dtype == dtype and r.used is not None]
+    worst = max(found, key=lambda r: r.used or 0, default=None)
+    return "–" if worst is None else f"{worst.error:.1e}"
 
 
 def _verdict(results: Sequence[Voiced], seconds: float) -> str:
