@@ -102,8 +102,7 @@ def _table(results: Sequence[Voiced]) -> Table:
         most = max((r.used for r in own if r.used is not None), default=None)
         used = "–" if most is None else f"{most:.0%}"
         table.add_row(voice, version_of(voice), *figures, used, status, style=style)
-    below = f"{' and '.join(dtypes)}{', one below the other' * (len(dtypes) > 1)}"
-    table.caption = f"error in {below}, of the part that used most of its allowance"
+    table.caption = f"errors of what used most of its allowance, in {', then '.join(dtypes)}"
     return table
 
 
