@@ -8,7 +8,7 @@ Three things make gradients faster than the plain scan's, and change them by rou
   their derivatives.
 - Weights have no place in that loop: what a change of theirs does to the gates is one product for
   each chunk of time, before its steps. Transposed, their gradients are one product after them.
-- The products of a step are laid out as they are fastest, see `_layout`.
+- A step's arrays and products are laid out as they are fastest, see `_layout`.
 """
 
 import functools
@@ -28,12 +28,12 @@ from ._scan import chosen, masked
 
 # Of a product over many time steps, rows: more give it no speed, and cost memory.
 ROWS = 256
-# Of the weights, elements for each sequence of a batch: with more, a product is wide and flat.
-FLAT = 2**17
+# Of the weights, elements: of more, a transposed copy costs more than it saves.
+LARGE = 2**18
 
 
 class Cell(NamedTuple):
-    """A step but for its products; the first argument is always the axis of the features.
+    """A step but for its products.
 
     Attributes:
         start: from W x, the inputs of the gates.
@@ -43,81 +43,87 @@ class Cell(NamedTuple):
             linear in the latter two.
     """
 
-    start: Callable[[int, Array], Any]
-    enter: Callable[[int, Any, Array], Any]
-    step: Callable[[int, Any, Any], tuple[Any, Any]]
-    tangent: Callable[[int, Any, Array, Any, Any], Any]
+    start: Callable[[Array], Any]
+    enter: Callable[[Any, Array], Any]
+    step: Callable[[Any, Any], tuple[Any, Any]]
+    tangent: Callable[[Any, Array, Any, Any], Any]
 
 
-def _same(axis: int, gates: Array) -> Array:
+def _split(a: Array, parts: Any) -> list[Array]:
+    """Over the features, as matrices.
+
+    The transpose of this is a concatenation, and that of vectors XLA for CPUs fuses with what is
+    concatenated, and then runs number by number.
+    """
+    split = jnp.split(jnp.atleast_2d(a), parts, -1)
+    return [part.reshape(*a.shape[:-1], -1) for part in split]
+
+
+def _same(gates: Array) -> Array:
     return gates
 
 
-def _add(axis: int, inputs: Array, gates: Array) -> Array:
-    return inputs + gates
-
-
-def _lstm(axis: int, inputs: Array, state: LSTMState) -> tuple[LSTMState, Any]:
-    i, f, g, o = jnp.split(inputs, 4, axis)
+def _lstm(inputs: Array, state: LSTMState) -> tuple[LSTMState, Any]:
+    i, f, g, o = _split(inputs, 4)
     i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
     c = f * state.c + i * g
     return LSTMState(o * jnp.tanh(c), c), (i, f, g, o, state.c)
 
 
-def _lstm_tangent(axis: int, kept: Any, h: Array, inputs: Array, state: LSTMState) -> LSTMState:
+def _lstm_tangent(kept: Any, h: Array, inputs: Array, state: LSTMState) -> LSTMState:
     i, f, g, o, c = kept
     squashed = jnp.tanh(f * c + i * g)
-    d_i, d_f, d_g, d_o = jnp.split(inputs, 4, axis)
+    d_i, d_f, d_g, d_o = _split(inputs, 4)
     d_c = f * state.c + g * i * (1 - i) * d_i + c * f * (1 - f) * d_f + i * (1 - g * g) * d_g
     return LSTMState(squashed * o * (1 - o) * d_o + o * (1 - squashed * squashed) * d_c, d_c)
 
 
-def _gru_start(axis: int, gates: Array) -> Any:
-    return *jnp.split(gates, [2 * gates.shape[axis] // 3], axis), None
+def _gru_start(gates: Array) -> Any:
+    return *_split(gates, [2 * gates.shape[-1] // 3]), None
 
 
-def _gru_enter(axis: int, inputs: Any, gates: Array) -> Any:
+def _gru_enter(inputs: Any, gates: Array) -> Any:
     rz, x_n, h_n = inputs
-    more_rz, more_n = jnp.split(gates, [rz.shape[axis]], axis)
+    more_rz, more_n = _split(gates, [rz.shape[-1]])
     return rz + more_rz, x_n, more_n if h_n is None else h_n + more_n
 
 
-def _gru(axis: int, inputs: Any, h: Array) -> tuple[Array, Any]:
+def _gru(inputs: Any, h: Array) -> tuple[Array, Any]:
     rz, x_n, h_n = inputs
-    r, z = jnp.split(jax.nn.sigmoid(rz), 2, axis)
+    r, z = _split(jax.nn.sigmoid(rz), 2)
     n = jnp.tanh(x_n + r * h_n)
     return n + z * (h - n), (r, z, n, h_n)
 
 
-def _gru_tangent(axis: int, kept: Any, h: Array, inputs: Any, d_h: Array) -> Array:
+def _gru_tangent(kept: Any, h: Array, inputs: Any, d_h: Array) -> Array:
     r, z, n, h_n = kept
     d_rz, d_x_n, d_h_n = inputs
-    d_r, d_z = jnp.split(d_rz, 2, axis)
+    d_r, d_z = _split(d_rz, 2)
     d_n = (1 - z) * (1 - n * n) * (d_x_n + r * d_h_n + h_n * r * (1 - r) * d_r)
     return d_n + z * d_h + (h - n) * z * (1 - z) * d_z
 
 
-def _tanh(axis: int, inputs: Array, h: Array) -> tuple[Array, Array]:
+def _tanh(inputs: Array, h: Array) -> tuple[Array, Array]:
     h = jnp.tanh(inputs)
     return h, h
 
 
-def _tanh_tangent(axis: int, new: Array, h: Array, inputs: Array, d_h: Array) -> Array:
+def _tanh_tangent(new: Array, h: Array, inputs: Array, d_h: Array) -> Array:
     return (1 - new * new) * inputs
 
 
-def _relu(axis: int, inputs: Array, h: Array) -> tuple[Array, Array]:
+def _relu(inputs: Array, h: Array) -> tuple[Array, Array]:
     return jax.nn.relu(inputs), inputs > 0
 
 
-def _relu_tangent(axis: int, positive: Array, h: Array, inputs: Array, d_h: Array) -> Array:
+def _relu_tangent(positive: Array, h: Array, inputs: Array, d_h: Array) -> Array:
     return jnp.where(positive, inputs, jnp.zeros_like(inputs))
 
 
 CELLS: dict[Step, Cell] = {
-    tanh_step: Cell(_same, _add, _tanh, _tanh_tangent),
-    relu_step: Cell(_same, _add, _relu, _relu_tangent),
-    lstm_step: Cell(_same, _add, _lstm, _lstm_tangent),
+    tanh_step: Cell(_same, operator.add, _tanh, _tanh_tangent),
+    relu_step: Cell(_same, operator.add, _relu, _relu_tangent),
+    lstm_step: Cell(_same, operator.add, _lstm, _lstm_tangent),
     gru_step: Cell(_gru_start, _gru_enter, _gru, _gru_tangent),
 }
 
@@ -126,14 +132,22 @@ class How(NamedTuple):
     """What is known when tracing."""
 
     cell: Cell
-    features: int  # their axis in a step: -1 is (B, features), -2 is (features, B)
+    batch: int | None  # an array of a step is flat, (features × batch,); None: (batch, features)
     merged: bool  # one product for x and h, not two
     reverse: bool
     return_all_states: bool
 
     def turned(self, tree: Any) -> Any:
-        """Arrays (…, B, features) as a step wants them, or back."""
-        return jax.tree.map(lambda a: a.mT, tree) if self.features == -2 else tree
+        """Arrays (…, batch, features) as a step wants them."""
+        if self.batch is None:
+            return tree
+        return jax.tree.map(lambda a: a.mT.reshape(*a.shape[:-2], -1), tree)
+
+    def returned(self, tree: Any) -> Any:
+        """And back."""
+        if self.batch is None:
+            return tree
+        return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], -1, self.batch).mT, tree)
 
 
 def fused_refuses(step: Step, params: Mapping[str, Array], x: Array) -> str | None:
@@ -155,118 +169,133 @@ def fused(
     return_all_states: bool,
 ) -> tuple[Any, Any]:
     """`run` for the steps that have a `Cell`."""
-    how = How(CELLS[step], *_layout(CELLS[step], params, x.shape[1]), reverse, return_all_states)
+    how = How(CELLS[step], *_layout(CELLS[step], params, x), reverse, return_all_states)
     params, state = jax.tree.map(widen, (dict(params), state))
-    every, final = _run(how, params, x, how.turned(state), how.turned(valid))
-    return every, jax.tree.map(lambda a: a.astype(x.dtype), how.turned(final))
+    ends = None if valid is None else jnp.sum(valid, 0)
+    every, final = _run(how, params, x, how.turned(state), ends)
+    return every, jax.tree.map(lambda a: a.astype(x.dtype), how.returned(final))
 
 
-def _layout(cell: Cell, params: Mapping[str, Array], batch: int) -> tuple[int, bool]:
-    """The axis of the features, and whether to merge: as measured with XLA for CPUs, jax 0.10.
+def _layout(cell: Cell, params: Mapping[str, Array], x: Array) -> tuple[int | None, bool]:
+    """How the arrays of a step lie, and whether to merge: as measured with XLA for CPUs, jax 0.10.
 
-    A product of few rows and many columns would run on one thread only, unless its operands are
-    swapped, which needs no copy of the weights either. Else the axis that is contiguous should be a
-    multiple of 8 numbers.
+    Flat, a step takes torch's weights as they are, (features of the gates, others) times (others,
+    batch), and all but its products runs over one long axis. That is faster with large weights, of
+    which there is no transposed copy, and where XLA cannot use its vectors on rows: they should
+    hold a multiple of 8 numbers. Merged weights are a copy: not larger, flat, than the gates of a
+    step are.
     """
-    size = params["weight_ih"].size + params["weight_hh"].size
-    if size > FLAT * batch:
-        return -2, False
-    uneven = params["weight_hh"].shape[1] % 8 != 0 and batch % 8 == 0
-    return -2 if uneven else -1, cell.enter is _add
+    batch, hidden_size = x.shape[1], params["weight_hh"].shape[1]
+    large = params["weight_ih"].size + params["weight_hh"].size > LARGE
+    uneven = hidden_size % 8 != 0 and batch % 32 == 0
+    flat = batch > 0 and (large or uneven)
+    small = not flat or x.shape[2] + hidden_size <= batch
+    return batch if flat else None, small and cell.enter is operator.add
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _run(how: How, params: Any, x: Array, state: Any, valid: Array | None) -> tuple[Any, Any]:
-    """The loop; `state`, `final` and `valid` are as a step wants them, all else is as outside."""
-    every, final, _ = _forward(how, params, x, state, valid)
+def _run(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> tuple[Any, Any]:
+    """The loop; `state` and `final` are as a step wants them, all else is as outside.
+
+    `ends` (B, 1) says how many steps of each sequence are valid.
+    """
+    every, final, _ = _forward(how, params, x, state, ends)
     return every, final
 
 
-def _forward(how: How, params: Any, x: Array, state: Any, valid: Array | None) -> Any:
-    cell, axis, mask = how.cell, how.features, how.turned(params.get("mask_hh"))
-    weights = _weights(params, x.dtype, merged=how.merged, transposed=axis == -1)
-    product = lambda w, a: _product(how, w, a, (0 if axis == -1 else 1, axis % 2))
-    b_x, b_h = (how.turned(params[n][None]) if n in params else 0 for n in ("bias_ih", "bias_hh"))
+def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> Any:
+    cell, mask = how.cell, how.turned(params.get("mask_hh"))
+    weights = [params["weight_ih"], params["weight_hh"]]
+    weights = [jnp.concatenate(weights, 1)] if how.merged else weights
+    weights = _weights(x.dtype, weights, transposed=how.batch is None)
+    product = functools.partial(_product, how, contracted=0 if how.batch is None else 1)
+    b_x, b_h = (_bias(how, params[n]) if n in params else 0 for n in ("bias_ih", "bias_hh"))
+    if cell.enter is operator.add:
+        b_x, b_h = b_x + b_h, 0
+    ends_of_state = _ends_of_state(how, ends, state)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        x, valid = inputs
+        x, time = inputs
+        x = how.turned(masked(_valid(time, ends), x))
+        valid = _valid(time, ends_of_state)
         seen = masked(valid, state)
-        x = masked(valid, how.turned(x))
         h = _dropped(mask, hidden(seen)).astype(x.dtype)
         if how.merged:
-            gates = product(weights[0], jnp.concatenate([x, h], axis)) + (b_x + b_h)
+            gates = product(weights[0], _joined(x, h)) + b_x
         else:
-            gates = cell.start(axis, product(weights[0], x) + b_x)
-            gates = cell.enter(axis, gates, product(weights[1], h) + b_h)
-        new, kept = cell.step(axis, gates, seen)
+            gates = cell.start(product(weights[0], x) + b_x)
+            gates = cell.enter(gates, product(weights[1], h) + b_h)
+        new, kept = cell.step(gates, seen)
         state = chosen(valid, new, state)
         return state, (_shown(how, state, x.dtype), kept)
 
-    final, (every, kept) = jax.lax.scan(body, state, (x, valid), reverse=how.reverse)
+    steps = x, jnp.arange(len(x))
+    final, (every, kept) = jax.lax.scan(body, state, steps, reverse=how.reverse)
     return every, final, kept
 
 
 @functools.partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    params, x, state, valid = primals
+    params, x, state, ends = primals
     every, final, kept = _forward(how, *primals)
-    cell, axis, mask = how.cell, how.features, params.get("mask_hh")
+    cell, mask = how.cell, params.get("mask_hh")
     d_params, d_x, d_state = map(_present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
-    # The other way round than forwards, for it is the transposes of products that will run.
-    w, u = _weights(params, x.dtype, merged=False, transposed=axis == -2)
-    entering = functools.partial(_entering, how, d_params)
-    product = lambda a: _product(how, u, a, (0 if axis == -2 else 1, axis % 2))
+    # The other way round than forwards, for it is the transpose of the product that will run.
+    [u] = _weights(x.dtype, [params["weight_hh"]], transposed=how.batch is not None)
+    product = functools.partial(_product, how, u, contracted=1 if how.batch is None else 0)
+    entering = functools.partial(_entering, how, params, d_params)
+    ends_of_state = _ends_of_state(how, ends, state)
 
     # Both are checkpointed, lest what needs no tangents be formed beforehand and kept, here over a
     # chunk and below over all time.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
-        d_gates, kept, h, valid = inputs
+        d_gates, kept, h, time = inputs
+        valid = _valid(time, ends_of_state)
         seen = masked(valid, d_state)
         d_h = _dropped(how.turned(mask), hidden(seen)).astype(x.dtype)
-        d_gates = cell.enter(axis, d_gates, product(d_h))
-        new = cell.tangent(axis, kept, widen(how.turned(h)), d_gates, seen)
+        d_gates = cell.enter(d_gates, product(d_h))
+        new = cell.tangent(kept, widen(h), d_gates, seen)
         d_state = chosen(valid, new, d_state)
-        return d_state, _shown(how, d_state, x.dtype)
+        return d_state, d_state if how.return_all_states else hidden(d_state)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
-        x, d_x, h, kept, valid, border = inputs
+        x, d_x, h, kept, time, border = inputs
         h = jnp.concatenate((h[1:], border) if how.reverse else (border, h[:-1]))
-        x, d_x, h = masked(how.turned(valid), (x, d_x, h))
-        d_gates = cell.start(axis, entering("ih", x, w, d_x))
-        d_gates = cell.enter(axis, d_gates, entering("hh", _dropped(mask, h), u, None))
-        return jax.lax.scan(body, d_state, (d_gates, kept, h, valid), reverse=how.reverse)
+        x, d_x, h = masked(_valid(time[:, None, None], ends), (x, d_x, h))
+        d_gates = cell.start(entering("ih", x, d_x))
+        d_gates = cell.enter(d_gates, entering("hh", _dropped(mask, h), None))
+        inputs = d_gates, kept, how.turned(h), time
+        d_state, d_every = jax.lax.scan(body, d_state, inputs, reverse=how.reverse)
+        return d_state, jax.tree.map(lambda a: a.astype(x.dtype), how.returned(d_every))
 
     size = _chunk_size(*x.shape[:2])
     cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
     join = lambda a: a.reshape(len(x), *a.shape[2:])
-    inputs = jax.tree.map(cut, (x, d_x, hidden(every), kept, valid))
+    inputs = jax.tree.map(cut, (x, d_x, hidden(every), kept, jnp.arange(len(x))))
     inputs = *inputs, _borders(how, size, hidden(every), hidden(state))
     d_final, d_every = jax.lax.scan(chunk, d_state, inputs, reverse=how.reverse)
     return (every, final), (jax.tree.map(join, d_every), d_final)
 
 
-def _entering(how: How, d_params: Any, end: str, a: Array, weight: Array, d_a: Any) -> Array:
+def _entering(how: How, params: Any, d_params: Any, end: str, a: Array, d_a: Any) -> Array:
     """The tangent of W a + b over many steps, of which each is as a step wants it."""
-    terms = []
+    weight = params["weight_" + end].astype(a.dtype)
+    terms = [jnp.zeros((*a.shape[:2], len(weight)), wide(a.dtype))]
     if (d_weight := d_params["weight_" + end]) is not None:
-        terms.append(_product(how, d_weight.astype(a.dtype), a, (1, 2)))
+        terms.append(_dot(a, d_weight.astype(a.dtype), 2, 1))
     if d_a is not None:
-        terms.append(_product(how, weight, d_a, (0 if how.features == -2 else 1, 2)))
-    if how.features == -2:
-        terms = [term.swapaxes(0, 1) for term in terms]
+        terms.append(_dot(d_a, weight, 2, 1))
     if (d_bias := d_params.get("bias_" + end)) is not None:
-        terms.append(how.turned(d_bias[None]))
-    gates = weight.shape[how.features + 1]
-    zeros = how.turned(jnp.zeros((*a.shape[:2], gates), wide(a.dtype)))
-    return functools.reduce(operator.add, terms, zeros)
+        terms.append(d_bias)
+    return how.turned(functools.reduce(operator.add, terms))
 
 
 def _borders(how: How, size: int, every: Array, initial: Array) -> Array:
     """The h before the first step of each chunk of so many steps; backwards, after its last."""
-    initial = how.turned(initial)[None].astype(every.dtype)
+    initial = how.returned(initial)[None].astype(every.dtype)
     others = every[size::size] if how.reverse else every[size - 1 : -1 : size]
     return jnp.concatenate((others, initial) if how.reverse else (initial, others))[:, None]
 
@@ -277,19 +306,46 @@ def _chunk_size(steps: int, batch: int) -> int:
     return next(size for size in range(wanted, steps + 1) if steps % size == 0)
 
 
-def _weights(params: Any, dtype: Any, merged: bool, transposed: bool) -> list[Array]:
-    """Both; transposed once, here, since a product with a transpose is slower than one without."""
-    weights = [params[name].astype(dtype) for name in ("weight_ih", "weight_hh")]
-    weights = [jnp.concatenate(weights, 1)] if merged else weights
+def _weights(dtype: Any, weights: list[Array], transposed: bool) -> list[Array]:
+    """Transposed once, here, since a product with a transpose is slower than one without."""
+    weights = [weight.astype(dtype) for weight in weights]
     return jax.lax.optimization_barrier([w.T for w in weights]) if transposed else weights
 
 
-def _product(how: How, weight: Array, a: Array, contracted: tuple[int, int]) -> Array:
-    """W a, the sum over one axis of each, laid out as a step wants it."""
-    one, other = contracted
-    first = how.features == -2
-    pair, axes = ((weight, a), ((one,), (other,))) if first else ((a, weight), ((other,), (one,)))
-    return jax.lax.dot_general(*pair, (axes, ((), ())), preferred_element_type=wide(a.dtype))
+def _joined(x: Array, h: Array) -> Array:
+    """Over the features, as matrices: see `_split`."""
+    joined = jnp.concatenate([jnp.atleast_2d(x), jnp.atleast_2d(h)], -1)
+    return joined.reshape(*x.shape[:-1], -1)
+
+
+def _bias(how: How, bias: Array) -> Array:
+    """b as a step wants it, for all sequences."""
+    if how.batch is None:
+        return bias
+    return jnp.broadcast_to(bias[:, None], (len(bias), how.batch)).reshape(-1)
+
+
+def _product(how: How, weight: Array, a: Array, contracted: int) -> Array:
+    """W a of a step, the sum over this axis of W."""
+    if how.batch is None:
+        return _dot(a, weight, 1, contracted)
+    return _dot(weight, a.reshape(-1, how.batch), contracted, 0).reshape(-1)
+
+
+def _dot(a: Array, b: Array, of_a: int, of_b: int) -> Array:
+    axes = ((of_a,), (of_b,)), ((), ())
+    return jax.lax.dot_general(a, b, axes, preferred_element_type=wide(a.dtype))
+
+
+def _ends_of_state(how: How, ends: Array | None, state: Any) -> Array | None:
+    """`ends` as it concerns each number of a state."""
+    if ends is None or how.batch is None:
+        return ends
+    return how.turned(jnp.broadcast_to(ends, (how.batch, hidden(state).size // how.batch)))
+
+
+def _valid(time: Array, ends: Array | None) -> Array | None:
+    return None if ends is None else time < ends
 
 
 def _present(tangents: Any) -> Any:
@@ -304,4 +360,4 @@ def _dropped(mask: Array | None, h: Array) -> Array:
 
 def _shown(how: How, state: Any, dtype: Any) -> Any:
     state = state if how.return_all_states else hidden(state)
-    return jax.tree.map(lambda a: a.astype(dtype), how.turned(state))
+    return jax.tree.map(lambda a: a.astype(dtype), how.returned(state))

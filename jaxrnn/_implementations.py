@@ -73,8 +73,9 @@ def run(
             state = step(params, x[t], state)
             every[t] = state.h
 
-    Where `valid` is false the state passes through. A reverse run therefore carries the initial
-    state through the padding and starts at each sequence's own end; nothing is flipped.
+    `valid` is true for the first steps of each sequence, as many as it is long; in the others the
+    state passes through. A reverse run therefore carries the initial state through the padding and
+    starts at each sequence's own end; nothing is flipped.
     """
     way = IMPLEMENTATIONS[choose(implementation, step, params, x)]
     params, x, state, valid = _alike(params, x, state, valid)

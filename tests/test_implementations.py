@@ -50,13 +50,13 @@ scanned = functools.cache(functools.partial(derivatives, "scan"))
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize(
-    ("features", "merged", "ragged"),
-    [(-1, True, False), (-1, True, True), (-2, True, True), (-2, False, True)],
+    ("flat", "merged", "ragged"),
+    [(None, True, False), (None, True, True), (BATCH, True, True), (BATCH, False, True)],
 )
-def test_derivatives(name, features, merged, ragged, monkeypatch):
+def test_derivatives(name, flat, merged, ragged, monkeypatch):
     """Forward mode, reverse mode and one over the other, by every leaf, over chunks of time."""
-    layout = features, merged and name != "gru"
-    monkeypatch.setattr(_fused, "_layout", lambda cell, params, batch: layout)
+    layout = flat, merged and name != "gru"
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: layout)
     monkeypatch.setattr(_fused, "ROWS", 2 * BATCH)
     assert_close(derivatives("fused", name, ragged), scanned(name, ragged))
 
@@ -92,11 +92,11 @@ def test_memory_of_gradients(name):
     assert fused.temp_size_in_bytes < scan.temp_size_in_bytes
 
 
-@pytest.mark.parametrize("features", [-1, -2])
+@pytest.mark.parametrize("flat", [None, BATCH])
 @pytest.mark.parametrize("name", STEPS)
-def test_what_is_not_valid_is_inert(name, features, monkeypatch):
+def test_what_is_not_valid_is_inert(name, flat, monkeypatch):
     """NaN in the padding, and in the state of an empty sequence, reaches no gradient."""
-    monkeypatch.setattr(_fused, "_layout", lambda cell, params, batch: (features, False))
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, False))
     params, _, state = draw(LAYERS[name].cell, batch=BATCH)
     x = np.random.default_rng(0).standard_normal((TIME, BATCH, INPUT))
     valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
