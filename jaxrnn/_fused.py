@@ -56,7 +56,7 @@ def _split(a: Array, parts: Any) -> list[Array]:
     concatenated, and then runs number by number.
     """
     split = jnp.split(jnp.atleast_2d(a), parts, -1)
-    return [part.reshape(*a.shape[:-1], -1) for part in split]
+    return [part.reshape(*a.shape[:-1], part.shape[-1]) for part in split]
 
 
 def _same(gates: Array) -> Array:
@@ -180,17 +180,17 @@ def _layout(cell: Cell, params: Mapping[str, Array], x: Array) -> tuple[int | No
     """How the arrays of a step lie, and whether to merge: as measured with XLA for CPUs, jax 0.10.
 
     Flat, a step takes torch's weights as they are, (features of the gates, others) times (others,
-    batch), and all but its products runs over one long axis. That is faster with large weights, of
-    which there is no transposed copy, and where XLA cannot use its vectors on rows: they should
-    hold a multiple of 8 numbers. Merged weights are a copy: not larger, flat, than the gates of a
-    step are.
+    batch), and all but its products runs over one long axis. That is faster for large weights and
+    for one sequence, of which no transposed copy is made; and where rows are no multiple of 8
+    numbers, which XLA's vectors hold, if the batch is one. Merged weights are a copy, which flat
+    must not be larger than what it saves, the gates of a step.
     """
     batch, hidden_size = x.shape[1], params["weight_hh"].shape[1]
     large = params["weight_ih"].size + params["weight_hh"].size > LARGE
     uneven = hidden_size % 8 != 0 and batch % 32 == 0
-    flat = batch > 0 and (large or uneven)
-    small = not flat or x.shape[2] + hidden_size <= batch
-    return batch if flat else None, small and cell.enter is operator.add
+    flat = batch > 0 and (batch == 1 or large or uneven)
+    merged = cell.enter is operator.add and (not flat or x.shape[2] + hidden_size <= batch)
+    return batch if flat else None, merged
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -199,11 +199,14 @@ def _run(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> tup
 
     `ends` (B, 1) says how many steps of each sequence are valid.
     """
-    every, final, _ = _forward(how, params, x, state, ends)
+    every, final, _ = _forward(how, params, x, state, ends, keeps=False)
     return every, final
 
 
-def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> Any:
+def _forward(
+    how: How, params: Any, x: Array, state: Any, ends: Array | None, keeps: bool
+) -> tuple[Any, Any, Any]:
+    """`_run`, and if it `keeps`, what the derivative needs."""
     cell, mask = how.cell, how.turned(params.get("mask_hh"))
     weights = [params["weight_ih"], params["weight_hh"]]
     weights = [jnp.concatenate(weights, 1)] if how.merged else weights
@@ -213,12 +216,14 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
     if cell.enter is operator.add:
         b_x, b_h = b_x + b_h, 0
     ends_of_state = _ends_of_state(how, ends, state)
+    # What is kept has to be finite in padding too, or NaN would reach gradients.
+    cleaned = masked if keeps else lambda valid, tree: tree
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, time = inputs
-        x = how.turned(masked(_valid(time, ends), x))
+        x = how.turned(cleaned(_valid(time, ends), x))
         valid = _valid(time, ends_of_state)
-        seen = masked(valid, state)
+        seen = cleaned(valid, state)
         h = _dropped(mask, hidden(seen)).astype(x.dtype)
         if how.merged:
             gates = product(weights[0], _joined(x, h)) + b_x
@@ -227,7 +232,7 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
             gates = cell.enter(gates, product(weights[1], h) + b_h)
         new, kept = cell.step(gates, seen)
         state = chosen(valid, new, state)
-        return state, (_shown(how, state, x.dtype), kept)
+        return state, (_shown(how, state, x.dtype), kept if keeps else None)
 
     steps = x, jnp.arange(len(x))
     final, (every, kept) = jax.lax.scan(body, state, steps, reverse=how.reverse)
@@ -237,7 +242,7 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
 @functools.partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, x, state, ends = primals
-    every, final, kept = _forward(how, *primals)
+    every, final, kept = _forward(how, *primals, keeps=True)
     cell, mask = how.cell, params.get("mask_hh")
     d_params, d_x, d_state = map(_present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
@@ -315,7 +320,7 @@ def _weights(dtype: Any, weights: list[Array], transposed: bool) -> list[Array]:
 def _joined(x: Array, h: Array) -> Array:
     """Over the features, as matrices: see `_split`."""
     joined = jnp.concatenate([jnp.atleast_2d(x), jnp.atleast_2d(h)], -1)
-    return joined.reshape(*x.shape[:-1], -1)
+    return joined.reshape(*x.shape[:-1], joined.shape[-1])
 
 
 def _bias(how: How, bias: Array) -> Array:
