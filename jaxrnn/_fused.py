@@ -28,7 +28,7 @@ from ._scan import chosen, masked
 
 # Of a product over many time steps, rows: more give it no speed, and cost memory.
 ROWS = 256
-# Of the weights, elements: of more, a transposed copy costs more than it saves.
+# Of the weights, elements: of more, a transposed copy forwards costs more than it saves.
 LARGE = 2**18
 
 
@@ -171,24 +171,24 @@ def fused(
     """`run` for the steps that have a `Cell`."""
     how = How(CELLS[step], *_layout(CELLS[step], params, x), reverse, return_all_states)
     params, state = jax.tree.map(widen, (dict(params), state))
-    ends = None if valid is None else jnp.sum(valid, 0)
+    ends = None if valid is None else jnp.sum(valid, 0)  # `run` promises that the first are valid
     every, final = _run(how, params, x, how.turned(state), ends)
-    return every, jax.tree.map(lambda a: a.astype(x.dtype), how.returned(final))
+    return every, _cast(how.returned(final), x.dtype)
 
 
 def _layout(cell: Cell, params: Mapping[str, Array], x: Array) -> tuple[int | None, bool]:
     """How the arrays of a step lie, and whether to merge: as measured with XLA for CPUs, jax 0.10.
 
-    Flat, a step takes torch's weights as they are, (features of the gates, others) times (others,
-    batch), and all but its products runs over one long axis. That is faster for large weights and
-    for one sequence, of which no transposed copy is made; and where rows are no multiple of 8
-    numbers, which XLA's vectors hold, if the batch is one. Merged weights are a copy, which flat
-    must not be larger than what it saves, the gates of a step.
+    Flat, a step forwards takes torch's weights as they are, (features of the gates, others) times
+    (others, batch), and all but its products runs over one long axis. That is faster for large
+    weights, which rows would transpose first; and where XLA's vectors, of 8 numbers, fit the
+    product of a batch, whose sums it forms 32 at a time, but not a row. Merging copies the weights;
+    flat, that must cost no more than it saves, the gates of a step.
     """
     batch, hidden_size = x.shape[1], params["weight_hh"].shape[1]
     large = params["weight_ih"].size + params["weight_hh"].size > LARGE
     uneven = hidden_size % 8 != 0 and batch % 32 == 0
-    flat = batch > 0 and (batch == 1 or large or uneven)
+    flat = batch > 0 and (large or uneven)
     merged = cell.enter is operator.add and (not flat or x.shape[2] + hidden_size <= batch)
     return batch if flat else None, merged
 
@@ -199,14 +199,11 @@ def _run(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> tup
 
     `ends` (B, 1) says how many steps of each sequence are valid.
     """
-    every, final, _ = _forward(how, params, x, state, ends, keeps=False)
+    every, final, _ = _forward(how, params, x, state, ends)
     return every, final
 
 
-def _forward(
-    how: How, params: Any, x: Array, state: Any, ends: Array | None, keeps: bool
-) -> tuple[Any, Any, Any]:
-    """`_run`, and if it `keeps`, what the derivative needs."""
+def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> Any:
     cell, mask = how.cell, how.turned(params.get("mask_hh"))
     weights = [params["weight_ih"], params["weight_hh"]]
     weights = [jnp.concatenate(weights, 1)] if how.merged else weights
@@ -216,14 +213,12 @@ def _forward(
     if cell.enter is operator.add:
         b_x, b_h = b_x + b_h, 0
     ends_of_state = _ends_of_state(how, ends, state)
-    # What is kept has to be finite in padding too, or NaN would reach gradients.
-    cleaned = masked if keeps else lambda valid, tree: tree
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, time = inputs
-        x = how.turned(cleaned(_valid(time, ends), x))
+        x = how.turned(masked(_valid(time, ends), x))
         valid = _valid(time, ends_of_state)
-        seen = cleaned(valid, state)
+        seen = masked(valid, state)
         h = _dropped(mask, hidden(seen)).astype(x.dtype)
         if how.merged:
             gates = product(weights[0], _joined(x, h)) + b_x
@@ -232,7 +227,7 @@ def _forward(
             gates = cell.enter(gates, product(weights[1], h) + b_h)
         new, kept = cell.step(gates, seen)
         state = chosen(valid, new, state)
-        return state, (_shown(how, state, x.dtype), kept if keeps else None)
+        return state, (_cast(how.returned(_shown(how, state)), x.dtype), kept)
 
     steps = x, jnp.arange(len(x))
     final, (every, kept) = jax.lax.scan(body, state, steps, reverse=how.reverse)
@@ -242,7 +237,7 @@ def _forward(
 @functools.partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, x, state, ends = primals
-    every, final, kept = _forward(how, *primals, keeps=True)
+    every, final, kept = _forward(how, *primals)
     cell, mask = how.cell, params.get("mask_hh")
     d_params, d_x, d_state = map(_present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
@@ -263,7 +258,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         d_gates = cell.enter(d_gates, product(d_h))
         new = cell.tangent(kept, widen(h), d_gates, seen)
         d_state = chosen(valid, new, d_state)
-        return d_state, d_state if how.return_all_states else hidden(d_state)
+        return d_state, _shown(how, d_state)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
@@ -274,7 +269,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         d_gates = cell.enter(d_gates, entering("hh", _dropped(mask, h), None))
         inputs = d_gates, kept, how.turned(h), time
         d_state, d_every = jax.lax.scan(body, d_state, inputs, reverse=how.reverse)
-        return d_state, jax.tree.map(lambda a: a.astype(x.dtype), how.returned(d_every))
+        return d_state, _cast(how.returned(d_every), x.dtype)
 
     size = _chunk_size(*x.shape[:2])
     cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
@@ -287,12 +282,12 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 def _entering(how: How, params: Any, d_params: Any, end: str, a: Array, d_a: Any) -> Array:
     """The tangent of W a + b over many steps, of which each is as a step wants it."""
-    weight = params["weight_" + end].astype(a.dtype)
+    weight = params["weight_" + end]
     terms = [jnp.zeros((*a.shape[:2], len(weight)), wide(a.dtype))]
     if (d_weight := d_params["weight_" + end]) is not None:
         terms.append(_dot(a, d_weight.astype(a.dtype), 2, 1))
     if d_a is not None:
-        terms.append(_dot(d_a, weight, 2, 1))
+        terms.append(_dot(d_a, weight.astype(a.dtype), 2, 1))
     if (d_bias := d_params.get("bias_" + end)) is not None:
         terms.append(d_bias)
     return how.turned(functools.reduce(operator.add, terms))
@@ -324,10 +319,8 @@ def _joined(x: Array, h: Array) -> Array:
 
 
 def _bias(how: How, bias: Array) -> Array:
-    """b as a step wants it, for all sequences."""
-    if how.batch is None:
-        return bias
-    return jnp.broadcast_to(bias[:, None], (len(bias), how.batch)).reshape(-1)
+    """b as a step wants it; flat, for each sequence once more, lest XLA look it up by division."""
+    return bias if how.batch is None else jnp.repeat(bias, how.batch)
 
 
 def _product(how: How, weight: Array, a: Array, contracted: int) -> Array:
@@ -346,7 +339,7 @@ def _ends_of_state(how: How, ends: Array | None, state: Any) -> Array | None:
     """`ends` as it concerns each number of a state."""
     if ends is None or how.batch is None:
         return ends
-    return how.turned(jnp.broadcast_to(ends, (how.batch, hidden(state).size // how.batch)))
+    return jnp.tile(ends[:, 0], hidden(state).size // how.batch)
 
 
 def _valid(time: Array, ends: Array | None) -> Array | None:
@@ -363,6 +356,9 @@ def _dropped(mask: Array | None, h: Array) -> Array:
     return h if mask is None else h * mask.astype(h.dtype)
 
 
-def _shown(how: How, state: Any, dtype: Any) -> Any:
-    state = state if how.return_all_states else hidden(state)
-    return jax.tree.map(lambda a: a.astype(dtype), how.returned(state))
+def _shown(how: How, state: Any) -> Any:
+    return state if how.return_all_states else hidden(state)
+
+
+def _cast(tree: Any, dtype: Any) -> Any:
+    return jax.tree.map(lambda a: a.astype(dtype), tree)

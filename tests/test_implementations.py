@@ -51,7 +51,14 @@ scanned = functools.cache(functools.partial(derivatives, "scan"))
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize(
     ("flat", "merged", "ragged"),
-    [(None, True, False), (None, True, True), (BATCH, True, True), (BATCH, False, True)],
+    [
+        (None, True, False),
+        (None, True, True),
+        (BATCH, True, True),
+        (BATCH, False, True),
+        (BATCH, True, False),
+        (BATCH, False, False),
+    ],
 )
 def test_derivatives(name, flat, merged, ragged, monkeypatch):
     """Forward mode, reverse mode and one over the other, by every leaf, over chunks of time."""
@@ -59,6 +66,31 @@ def test_derivatives(name, flat, merged, ragged, monkeypatch):
     monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: layout)
     monkeypatch.setattr(_fused, "ROWS", 2 * BATCH)
     assert_close(derivatives("fused", name, ragged), scanned(name, ragged))
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    ("batch", "large", "flat"), [(4, 2**18, None), (32, 2**18, 32), (4, 1, 4), (0, 1, None)]
+)
+def test_layout(name, batch, large, flat, monkeypatch):
+    """Flat for large weights and for wide batches of uneven rows; with lengths, over chunks."""
+    monkeypatch.setattr(_fused, "LARGE", large)
+    monkeypatch.setattr(_fused, "ROWS", 8)
+    layer = LAYERS[name]
+    params, x, state = draw(layer.cell, batch=batch)
+    x = jnp.stack([x, jnp.sin(x), jnp.cos(x), -x])
+    assert _fused._layout(_fused.CELLS[STEPS[name]], params, x)[0] == flat
+    valid = jnp.arange(4)[:, None, None] < (jnp.arange(batch) % 5)[:, None]
+
+    def f(implementation, *leaves):
+        options = {"reverse": False, "return_all_states": False}
+        return IMPLEMENTATIONS[implementation].run(STEPS[name], *leaves, valid, **options)
+
+    def both(implementation):
+        gradient = jax.grad(lambda *leaves: score(f(implementation, *leaves)), (0, 1, 2))
+        return jax.jit(lambda *a: (f(implementation, *a), gradient(*a)))(params, x, state)
+
+    assert_close(both("fused"), both("scan"))
 
 
 def loss(implementation, name, time, batch):
@@ -92,11 +124,11 @@ def test_memory_of_gradients(name):
     assert fused.temp_size_in_bytes < scan.temp_size_in_bytes
 
 
-@pytest.mark.parametrize("flat", [None, BATCH])
+@pytest.mark.parametrize(("flat", "merged"), [(None, False), (BATCH, False), (BATCH, True)])
 @pytest.mark.parametrize("name", STEPS)
-def test_what_is_not_valid_is_inert(name, flat, monkeypatch):
+def test_what_is_not_valid_is_inert(name, flat, merged, monkeypatch):
     """NaN in the padding, and in the state of an empty sequence, reaches no gradient."""
-    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, False))
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, merged and name != "gru"))
     params, _, state = draw(LAYERS[name].cell, batch=BATCH)
     x = np.random.default_rng(0).standard_normal((TIME, BATCH, INPUT))
     valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]

@@ -119,7 +119,8 @@ def varied():
         found.add(best.program)
         taken = [case for case in TABLE if case.program in found]
         left = [wanted for wanted in missing if not any(map(wanted, taken))]
-        assert len(left) < len(missing), "an option that no case has"
+        if len(left) == len(missing):  # an option that no case has; the tests say which
+            break
         missing = left
     return found
 
