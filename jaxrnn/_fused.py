@@ -181,9 +181,9 @@ def _layout(cell: Cell, params: Mapping[str, Array], x: Array) -> tuple[int | No
 
     Flat, a step forwards takes torch's weights as they are, (features of the gates, others) times
     (others, batch), and all but its products runs over one long axis. That is faster for large
-    weights, which rows would transpose first; and where XLA's vectors, of 8 numbers, fit the
-    product of a batch, whose sums it forms 32 at a time, but not a row. Merging copies the weights;
-    flat, that must cost no more than it saves, the gates of a step.
+    weights, which rows would transpose first; and for batches of 32 if a row does not fill XLA's
+    vectors, of 8 numbers. Merging copies the weights; flat, that must cost no more than it saves,
+    the gates of a step.
     """
     batch, hidden_size = x.shape[1], params["weight_hh"].shape[1]
     large = params["weight_ih"].size + params["weight_hh"].size > LARGE
