@@ -7,21 +7,19 @@ differs, `diagnose` says what is wrong with a recurrent layer; `check` verifies 
 """
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
     from .cases import Case
-    from .check import check
-    from .compare import judge
-    from .diagnose import diagnose
-    from .diagnosis import Diagnosis
-    from .port import assert_parity, compare
-    from .port_report import Report
-    from .trace import trace
-    from .verify import Result, verify
+    from .criterion import judge
+    from .diagnosis.report import Diagnosis
+    from .diagnosis.search import diagnose
+    from .layers import Result, verify
+    from .ports.checkpoint import check
+    from .ports.port import assert_parity, compare
+    from .ports.trace import trace
+    from .report.port import Report
 
 __all__ = [
     "Case",
@@ -41,16 +39,16 @@ __all__ = [
 # and jax may not be wanted, or not yet.
 _HOMES = {
     "Case": "cases",
-    "Diagnosis": "diagnosis",
-    "Report": "port_report",
-    "Result": "verify",
-    "assert_parity": "port",
-    "check": "check",
-    "compare": "port",
-    "diagnose": "diagnose",
-    "judge": "compare",
-    "trace": "trace",
-    "verify": "verify",
+    "Diagnosis": "diagnosis.report",
+    "Report": "report.port",
+    "Result": "layers",
+    "assert_parity": "ports.port",
+    "check": "ports.checkpoint",
+    "compare": "ports.port",
+    "diagnose": "diagnosis.search",
+    "judge": "criterion",
+    "trace": "ports.trace",
+    "verify": "layers",
 }
 
 
@@ -62,17 +60,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(types.ModuleType):
-    """A function may be called as the module that it is in: once imported, that is not in its way.
-
-    The import system binds a submodule under its own name in the package.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

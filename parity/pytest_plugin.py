@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from . import session
-from .frame import frame
+from . import pytest_run as session
+from .report.html import frame
 
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def assert_parity() -> Callable[..., Any]:
     """`parity.assert_parity(torch_side, jax_function, *, inputs, …)`, which returns the report."""
-    from .port import assert_parity
+    from .ports.port import assert_parity
 
     return assert_parity
 
@@ -62,7 +62,7 @@ def pytest_runtest_makereport(
     """What has been compared goes with the test's report, as text: maybe to another process."""
     report = yield
     if session.reports:
-        from .page import section
+        from .report.pictures import section
 
         name = lambda each: f"{item.nodeid}: {each.name} [{each.about['dtype']}]"
         vars(report)["parity"] = [(name(r), r.passed, section(r)) for r in session.reports]

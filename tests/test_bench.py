@@ -10,10 +10,11 @@ from rich.console import Console
 
 import jaxrnn
 from jaxrnn import Structure
-from parity import bench, bench_report, bench_worker, peers
 from parity.__main__ import main
-from parity.bench import Row
-from parity.bench_worker import Settings
+from parity.frameworks import bench, bench_worker, peers
+from parity.frameworks.bench import Row
+from parity.frameworks.bench_worker import Settings
+from parity.report import bench as bench_report
 
 
 OTHERS = ["linen", "nnx", "haiku", "equinox", "keras"]

@@ -8,8 +8,9 @@ import torch
 
 import jaxrnn
 from jaxrnn._cells import lstm_step
-from parity import check, jax_side
-from parity.check import layers
+from parity import check
+from parity.backends import jax as jax_side
+from parity.ports.checkpoint import layers
 
 
 NN = torch.nn

@@ -11,19 +11,21 @@ import torch
 from rich.console import Console
 
 import jaxrnn
-import parity.run
+import parity.workers
 from jaxrnn import Structure, optim
-from parity import report, training, trajectories
 from parity.__main__ import main
 from parity.cases import Case, table
 from parity.commands import COMMANDS
-from parity.compare import Block
-from parity.mistakes import MISTAKES
-from parity.rows import DOCUMENTS
-from parity.systems import Compared, run_reference
-from parity.training_mistakes import MISTAKES as TRAINING_MISTAKES
-from parity.trajectories import TRAININGS
-from parity.verify import Result
+from parity.criterion import Block
+from parity.layers import Result
+from parity.mutants.layers import MISTAKES
+from parity.mutants.trainings import MISTAKES as TRAINING_MISTAKES
+from parity.pair import Compared, run_reference
+from parity.report import tables as report
+from parity.texts import optimisers as trajectories
+from parity.texts import trainings as training
+from parity.texts.models import DOCUMENTS
+from parity.texts.optimisers import TRAININGS
 
 
 @pytest.fixture(autouse=True)
@@ -269,7 +271,7 @@ def few(monkeypatch):
     short = training.systems()
     found = [system for system in trajectories.systems() if system.row == "AdamW"][::3]
     found += [system for system in short if system.row == "0.12"]
-    monkeypatch.setattr(parity.run, "_systems", lambda command: found)
+    monkeypatch.setattr(parity.workers, "_systems", lambda command: found)
 
 
 def test_training(capsys, tmp_path, few):

@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from jaxrnn import Structure
+from parity.backends.data import (
+    DTYPES,
+    beyond,
+    cut,
+    draw,
+    output_shapes,
+    perturb,
+)
 from parity.cases import Case
-from parity.compare import Cut
-from parity.compare import judge as judge_by
-from parity.tensors import DTYPES, beyond, cut, draw, output_shapes, perturb
+from parity.criterion import Cut
+from parity.criterion import judge as judge_by
 
 
 # Of a made-up dtype, so that the rounding of float64, in which the tensors are, does not count.

@@ -4,10 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from parity import truth, variants
-from parity.cases import GRU, LSTM, PROJECTED, RAGGED, RNN, Case, table
-from parity.conventions import compatible, conventions, predict
-from parity.tensors import draw
+from parity.backends import numpy as truth
+from parity.backends.data import draw
+from parity.cases import (
+    GRU,
+    LSTM,
+    PROJECTED,
+    RAGGED,
+    RNN,
+    Case,
+    table,
+)
+from parity.diagnosis import layer as variants
+from parity.diagnosis.conventions import compatible, conventions, predict
 
 
 def wide(arrays):

@@ -15,7 +15,7 @@ from helpers import assert_close, assert_equal, assert_refused
 
 from jaxrnn import models, to_state_dict
 from jaxrnn.models import beam_search, greedy
-from parity import documents
+from parity.texts import modules as documents
 
 
 # Words and steps so few that all sequences can be listed: those that end in EOS, or never end.

@@ -19,12 +19,13 @@ from helpers import assert_refused
 import jaxrnn
 from jaxrnn import Structure
 from jaxrnn._cells import lstm_step, rnn_step
-from parity import diagnose, jax_side
-from parity import mistakes as m
+from parity import diagnose
 from parity.__main__ import main
+from parity.backends import jax as jax_side
+from parity.backends.data import draw
 from parity.cases import table
-from parity.script import write_script
-from parity.tensors import draw
+from parity.diagnosis.script import write_script
+from parity.mutants import layers as m
 
 
 class Planted(NamedTuple):

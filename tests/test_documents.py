@@ -8,10 +8,9 @@ import torch
 from torch import nn
 
 import parity.__main__
-import parity.run
+import parity.workers
 from jaxrnn import optim
-from parity import rows
-from parity.document_mistakes import (
+from parity.mutants.texts import (
     MISTAKES,
     fed_back,
     given,
@@ -25,9 +24,10 @@ from parity.document_mistakes import (
     variance,
     with_params,
 )
-from parity.rows import DOCUMENTS
-from parity.run import run_system, system_jobs
-from parity.systems import System, _run_torch, draw, verify_system
+from parity.pair import System, _run_torch, draw, verify_system
+from parity.texts import models as rows
+from parity.texts.models import DOCUMENTS
+from parity.workers import run_system, system_jobs
 
 
 SYSTEMS = {(system.row, system.name): system for system in rows.systems()}
@@ -260,7 +260,7 @@ def report_of(monkeypatch, capsys, change):
     """The command's exit status and words, of two rows whose systems are changed."""
     right = [SYSTEMS["0.7", "vocabulary, encoding, padding"], SYSTEMS["0.1", "a step"]]
     found = change([system._replace(dtypes=["float64"]) for system in right])
-    monkeypatch.setattr(parity.run, "_systems", lambda _: found)  # too few for other processes
+    monkeypatch.setattr(parity.workers, "_systems", lambda _: found)  # too few for other processes
     monkeypatch.setenv("COLUMNS", "100")
     status = parity.__main__.main(["documents", "0.1", "0.7"])
     return status, capsys.readouterr().out

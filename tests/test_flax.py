@@ -31,7 +31,7 @@ import jaxrnn
 import jaxrnn.linen
 import jaxrnn.nnx
 from parity.cases import table
-from parity.verify import verify
+from parity.layers import verify
 
 
 either = pytest.mark.parametrize("ours", [jaxrnn.linen, jaxrnn.nnx], ids=["linen", "nnx"])

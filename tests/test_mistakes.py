@@ -6,7 +6,8 @@ import pytest
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step, rnn_step
-from parity.mistakes import (
+from parity.layers import verify
+from parity.mutants.layers import (
     AT_ZERO,
     BOTH,
     CURVED,
@@ -29,8 +30,7 @@ from parity.mistakes import (
     with_params,
     with_step,
 )
-from parity.run import jobs, run_all
-from parity.verify import verify
+from parity.workers import jobs, run_all
 
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ from jaxrnn import (
     to_state_dict,
 )
 from jaxrnn.models import DropoutMasks, attention, memory, seq2seq, sequence_model
-from parity import documents
+from parity.texts import modules as documents
 
 
 KEY = jax.random.key(0)

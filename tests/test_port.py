@@ -18,9 +18,9 @@ from torch import nn
 import jaxrnn
 import parity
 from parity.__main__ import main
-from parity.compare import Block, Verdict
-from parity.page import page
-from parity.port_report import Report
+from parity.criterion import Block, Verdict
+from parity.report.pictures import page
+from parity.report.port import Report
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -7,10 +7,7 @@ import sys
 import pytest
 
 # Before any run in this process, which forgets what it imports: torch cannot be imported twice.
-import parity.page
-import parity.port
-import parity.trace  # noqa: F401
-from parity import session
+from parity import pytest_run as session
 
 
 pytest_plugins = ["pytester"]

@@ -24,6 +24,6 @@ def test_tours(tmp_path: pathlib.Path) -> None:
 
 
 def test_number_of_mistakes() -> None:
-    from parity.mistakes import MISTAKES
+    from parity.mutants.layers import MISTAKES
 
     assert f"And {len(MISTAKES)} mistakes" in README.read_text()

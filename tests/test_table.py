@@ -5,9 +5,9 @@ import math
 
 import pytest
 
+from parity.backends.data import DTYPES
 from parity.cases import RAGGED, VARIANTS, table
-from parity.run import jobs, run_all
-from parity.tensors import DTYPES
+from parity.workers import jobs, run_all
 
 
 TABLE = table()

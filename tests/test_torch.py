@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 import jaxrnn
 from jaxrnn import Structure
-from parity import jax_side, tensors, torch_side
+from parity.backends import data as tensors
+from parity.backends import jax as jax_side
+from parity.backends import torch as torch_side
 from parity.cases import Case
 
 

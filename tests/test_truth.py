@@ -8,11 +8,13 @@ import pytest
 
 import jaxrnn
 from jaxrnn import Structure
-from parity import jax_side, torch_side, truth
+from parity.backends import jax as jax_side
+from parity.backends import numpy as truth
+from parity.backends import torch as torch_side
+from parity.backends.data import draw
 from parity.cases import Case
-from parity.mistakes import add, with_params
-from parity.tensors import draw
-from parity.verify import first_wrong_state
+from parity.layers import first_wrong_state
+from parity.mutants.layers import add, with_params
 
 
 EPS = 2.0**-52

@@ -7,11 +7,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from parity import torch_side, voices
 from parity.__main__ import main
+from parity.backends import torch as torch_side
+from parity.backends.data import draw
 from parity.commands import voices as command
-from parity.tensors import draw
-from parity.voices import Job, Voice, Voiced, alone, listen, networks, weigh
+from parity.frameworks import voices
+from parity.frameworks.voices import (
+    Job,
+    Voice,
+    Voiced,
+    alone,
+    listen,
+    networks,
+    weigh,
+)
 
 
 [RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])

@@ -11,9 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from .. import bench, bench_report, peers
-from ..bench_worker import Settings
 from ..cases import Case
+from ..frameworks import bench, peers
+from ..frameworks.bench_worker import Settings
+from ..report import bench as bench_report
 from .common import DEVICES, check_options
 
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from ..check import check
-from ..tensors import DTYPES
+from ..backends.data import DTYPES
+from ..ports.checkpoint import check
 from .common import DEVICES, check_options, show_layers
 
 

@@ -10,9 +10,9 @@ import jax
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from .. import report
 from ..cases import table
-from ..verify import Result
+from ..layers import Result
+from ..report import tables as report
 
 
 DEVICES = ("cpu", "gpu", "tpu")

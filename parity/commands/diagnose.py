@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..diagnose import examine
-from ..problem import read_npz, state_problem
-from ..script import write_script
+from ..diagnosis.problem import read_npz, state_problem
+from ..diagnosis.script import write_script
+from ..diagnosis.search import examine
 from .common import check_file
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from ..backends.data import DTYPES
 from ..cases import table
-from ..mistakes import MISTAKES
-from ..run import jobs, run_all
-from ..tensors import DTYPES
+from ..mutants.layers import MISTAKES
+from ..workers import jobs, run_all
 from . import COMMANDS
 from .common import DEVICES, check_options, progress, show_layers
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ..port import compare
-from ..tensors import DTYPES
-from ..trace import trace
+from ..backends.data import DTYPES
+from ..ports.port import compare
+from ..ports.trace import trace
 from .common import DEVICES, check_options
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from .. import report
-from ..rows import DOCUMENTS
-from ..run import run_systems, system_jobs
-from ..trajectories import TRAININGS
+from ..report import tables as report
+from ..texts.models import DOCUMENTS
+from ..texts.optimisers import TRAININGS
+from ..workers import run_systems, system_jobs
 from .common import DEVICES, check_options, progress
 
 

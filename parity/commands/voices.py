@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from .. import voices
-from ..report import finite, versions, versions_line, write_json
-from ..run import run_voices
-from ..voices import APART, Voiced, alone, version_of
+from ..frameworks import voices
+from ..frameworks.voices import APART, Voiced, alone, version_of
+from ..report.tables import finite, versions, versions_line, write_json
+from ..workers import run_voices
 from .common import check_file, progress
 
 

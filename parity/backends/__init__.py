@@ -1,0 +1,1 @@
+"""Who computes a case: the numbers, and torch, JAX and numpy on them."""

@@ -1,0 +1,162 @@
+"""What ports do otherwise with time, batch, lengths and dropout."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...backends.numpy import anp
+from ...cases import Case
+from .convention import FINAL, INITIAL, Convention, on
+
+
+def time(case: Case) -> Iterator[Convention]:
+    s = case.structure
+    if s.gates == 4 and not s.proj_size:
+        yield Convention("returns c as y", "y", "y is h", {"emits": "c"})
+    yield Convention(
+        "returns in y the state before each step",
+        "y",
+        "y[t] is h after step t: in lax.scan, return the new state as the output",
+        {"emits": "before"},
+    )
+    if s.bidirectional or case.lengths is not None:
+        return
+    axis = 1 if case.batch_first and case.batch is not None else 0
+    flip = lambda a: anp.flip(a, axis)
+    for end, results in (("", on(["y"], flip)), (", and leaves y so", on([], flip))):
+        yield Convention(
+            f"runs back through time{end}",
+            "time",
+            "from the first step to the last",
+            leaves=on(["x"], flip),
+            results=results,
+        )
+
+
+def layout(case: Case) -> Iterator[Convention]:
+    if case.batch is None or case.lengths is not None:
+        return
+    first = case.batch_first
+    turn = lambda a: anp.swapaxes(a, 0, 1)
+    if not case.state or case.time == case.batch:
+        yield Convention(
+            f"takes x for {'(time, batch)' if first else '(batch, time)'}",
+            "layout",
+            f"x is {'(batch, time, features)' if first else '(time, batch, features)'}: "
+            f"batch_first is {first}",
+            case=lambda case: case._replace(time=case.batch, batch=case.time),
+            leaves=on(["x"], turn),
+            results=on(["y"], turn),
+        )
+    reshape = lambda a: turn(anp.reshape(a, (a.shape[1], a.shape[0], a.shape[2])))
+    back = lambda a: anp.reshape(turn(a), a.shape)
+    yield Convention(
+        "reshapes x where it should swap its first two axes",
+        "layout",
+        "x.swapaxes(0, 1), not x.reshape",
+        leaves=on(["x"], reshape),
+        results=on(["y"], back),
+    )
+    yield Convention(
+        f"returns y {'time' if first else 'batch'} first",
+        "layout",
+        f"y has x's layout: batch_first is {first}",
+        results=on(["y"], turn),
+    )
+
+
+def lengths(case: Case) -> Iterator[Convention]:
+    if case.lengths is None:
+        return
+    lengths, last = np.array(case.lengths), case.time
+    to = lambda new: lambda case: case._replace(lengths=tuple(int(n) for n in new))
+    own = "a sequence ends at its length: its state passes on, its outputs are 0"
+    yield Convention("ignores the lengths", "lengths", own, {"padding": "run", "beyond": "state"})
+    yield Convention("lets the state run through the padding", "lengths", own, {"padding": "run"})
+    if case.structure.bidirectional:  # else this is the one before
+        yield Convention(
+            "returns the final states of the padding",
+            "final",
+            "h_n and c_n are after each sequence's own last step",
+            results=lambda results, run: (
+                results | {name: a for name, a in run(padding="run").items() if name in FINAL}
+            ),
+        )
+    for what, by in (("long", 1), ("short", -1)):
+        yield Convention(
+            f"takes the lengths one too {what}",
+            "lengths",
+            "the last step of a sequence is t = length - 1",
+            case=to((lengths + by).clip(0, last)),
+        )
+    yield Convention(
+        "does not zero y beyond the lengths, where the last state stands",
+        "beyond",
+        "y is 0 there",
+        {"beyond": "state"},
+    )
+    beyond = (np.arange(last)[:, None] >= lengths)[..., None]
+    if case.batch is None:
+        beyond = beyond[:, 0]
+    elif case.batch_first:
+        beyond = beyond.swapaxes(0, 1)
+    yield Convention(
+        "does not zero y beyond the lengths, where the state runs on",
+        "beyond",
+        "y is 0 there",
+        results=lambda results, run: (
+            results
+            | {"y": anp.where(beyond, run(padding="run", beyond="state")["y"], results["y"])}
+        ),
+    )
+    if case.batch is not None:
+        yield from _sorting(case, np.argsort(-lengths, kind="stable"))
+
+
+def _sorting(case: Case, order: np.ndarray) -> Iterator[Convention]:
+    """`order`: as packing sorts the sequences, by falling length."""
+    if np.array_equal(order, np.arange(len(order))):
+        return
+    rows = 0 if case.batch_first else 1
+    back = "what was sorted by length has to be put back: index with argsort of the order"
+    sort = lambda axis: lambda a: anp.swapaxes(anp.swapaxes(a, 0, axis)[order], 0, axis)
+    yield Convention(
+        "leaves the final states sorted by length", "final", back, results=on(FINAL, sort(1))
+    )
+    both = lambda results, run: on(["y"], sort(rows))(on(FINAL, sort(1))(results))
+    yield Convention("leaves y and states sorted by length", "final", back, results=both)
+    if case.state:
+        unsort = lambda a: a[:, np.argsort(order)]
+        yield Convention(
+            "sorts the sequences, but not their initial states",
+            "initial",
+            "sort the initial states along with x",
+            leaves=on(INITIAL, unsort),
+        )
+
+
+def dropout(case: Case, masks: bool) -> Iterator[Convention]:
+    if not case.dropout or case.structure.num_layers == 1:
+        return
+    kept = 1 - case.dropout
+    if not masks:  # in evaluation
+        for what, factor in (("multiplies", kept), ("divides", 1 / kept if kept else 1.0)):
+            yield Convention(
+                f"{what} by 1 - p between the layers, though nothing is dropped",
+                "dropout",
+                "in evaluation dropout does nothing",
+                {"between": factor},
+            )
+        return
+    for what, factor in {
+        "does not scale what dropout keeps": 1.0,
+        "scales what dropout keeps by 1 - p": kept,
+    }.items():
+        yield Convention(what, "dropout", "what is kept is divided by 1 - p", {"scale": factor})
+    yield Convention("drops nothing", "dropout", "apply the masks", {"masks": "none"})
+    yield Convention(
+        "takes the dropout masks in the reverse order of the layers",
+        "dropout",
+        "the mask after the first layer comes first",
+        {"masks": "reversed"},
+    )

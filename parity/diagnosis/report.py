@@ -1,0 +1,178 @@
+"""What `diagnose` found out, for people and for programs."""
+
+import json
+import re
+from typing import NamedTuple
+
+from ..criterion import Block, Verdict
+from ..report import tables as report
+from .conventions import Convention
+from .problem import OUTPUTS, Problem
+from .script import module
+
+
+SATURATED_GATES = "gates are saturated, and XLA's tanh strays that much further than torch's here"
+
+
+def as_given(text: str) -> str:
+    """With the names of states that the user gave them: h0, and not torch's h_0."""
+    return re.sub(r"\b([hc])_([0n])\b", r"\1\2", text)
+
+
+class Explanation(NamedTuple):
+    """Conventions that together explain the port's results, and the block nearest to its limit.
+
+    `gradients` is False where the outputs are explained, but not all of the gradients.
+    """
+
+    conventions: tuple[Convention, ...]
+    worst: Block
+    gradients: bool = True
+
+    def __str__(self) -> str:
+        return ", and ".join(convention.what for convention in self.conventions)
+
+
+class Diagnosis(NamedTuple):
+    """The report on a port of a recurrent layer.
+
+    Attributes:
+        problem: the layer, the numbers and the port's results.
+        verdict: "agrees", "named" (a convention explains it), "precision" or "unknown".
+        torch: how the port's results stand to torch's, tensor by tensor, by the criterion.
+        slack: a further factor on what is allowed, where gates are saturated.
+        where: the first place that is wrong.
+        patterns: what the difference looks like.
+        explanations: those that leave no more than rounding; several are tied.
+        tried: how much was.
+    """
+
+    problem: Problem
+    verdict: str
+    torch: Verdict
+    slack: float
+    where: list[str]
+    patterns: list[str]
+    explanations: list[Explanation]
+    tried: str
+
+    @property
+    def passed(self) -> bool:
+        """All agrees, and all could be judged."""
+        return self.verdict == "agrees" and not self.torch.unjudged
+
+    def __str__(self) -> str:
+        parts = {
+            "inputs": self.problem.remarks or ["nothing unusual"],
+            "verdict": [_VERDICTS[self.verdict, self.passed], *_table(self.torch)],
+            "where": self.where,
+            "looks like": self.patterns,
+            "what": self._what(),
+            "change": list(dict.fromkeys(c.change for c in self._first())),
+        }
+        if self.slack > 1:
+            parts["verdict"].append(f"allowed × {self.slack:.1f}: {SATURATED_GATES}")
+        lines = [_about(self.problem), report.versions_line("cpu", _truth(self.problem))]
+        for name, entries in parts.items():
+            lines += [f"{name if i == 0 else '':<11}{entry}" for i, entry in enumerate(entries)]
+        return as_given("\n".join(line.rstrip() for line in lines))
+
+    def _first(self) -> tuple[Convention, ...]:
+        return self.explanations[0].conventions if self.explanations else ()
+
+    def _what(self) -> list[str]:
+        if self.verdict == "agrees":
+            return []
+        if not self.explanations:
+            lines = [f"none of what is known explains it ({self.tried})"]
+            if self.verdict == "precision":
+                lines.append("what is wrong has the size of rounding: precision, or a small slip")
+            return lines
+        first, *ties = self.explanations
+        worst = first.worst
+        lines = [f"the port {convention.what}" for convention in first.conventions]
+        if any(convention.slot == "precision" for convention in first.conventions):
+            lines.append("what is left is of the size that such rounding has, and no formula's")
+        else:
+            lines.append(
+                f"with that, what is left is {worst.error:.1e} of {worst.allowed:.1e} allowed, in "
+                f"{worst.tensor} {worst.label}".rstrip()
+            )
+        if not first.gradients:
+            lines.append("this explains the outputs; some gradients are wrong besides")
+        return lines + [f"as well explained: the port {tie}" for tie in ties]
+
+    def to_json(self) -> str:
+        """All of it but the arrays; what is infinite or no number is null."""
+        plain = {
+            "about": _about(self.problem),
+            "versions": report.versions("cpu", _truth(self.problem)),
+            "inputs": self.problem.remarks,
+            "verdict": self.verdict,
+            "wrong": self.torch.wrong,
+            "unjudged": self.torch.unjudged,
+            "slack": self.slack,
+            "tensors": [report.plain_block(block) for block in _nearest(self.torch)],
+            "where": self.where,
+            "patterns": self.patterns,
+            "explanations": [
+                {
+                    "conventions": [convention.what for convention in each.conventions],
+                    "changes": [convention.change for convention in each.conventions],
+                    "left": report.plain_block(each.worst),
+                    "gradients": each.gradients,
+                }
+                for each in self.explanations
+            ],
+            "tried": self.tried,
+        }
+        return as_given(json.dumps(plain, indent=1, allow_nan=False))
+
+
+_VERDICTS = {
+    ("agrees", True): "the port agrees with torch",
+    ("agrees", False): "the port agrees with torch, as far as that can be judged",
+    ("named", False): "the port DISAGREES with torch",
+    ("precision", False): "the port DISAGREES with torch, as far as precision goes",
+    ("unknown", False): "the port DISAGREES with torch",
+}
+
+
+def _about(problem: Problem) -> str:
+    case = problem.case
+    words = [problem.dtype, f"x {list(problem.data.leaves['x'].shape)}"]
+    words += ["batch first"] if case.batch_first else []
+    words += ["initial state"] if case.state else []
+    words += [f"lengths {list(case.lengths)}"] if case.lengths is not None else []
+    compared = [n for n, key in OUTPUTS.items() if key in problem.found]
+    compared += ["gradients"] if problem.port is not None else []
+    words += [f"compared: {', '.join(compared)}"]
+    return f"{module(problem)}: {', '.join(words)}"
+
+
+def _truth(problem: Problem) -> str:
+    return report.TRUTH_OF_LAYERS if problem.dtype == "float64" else "numpy float64"
+
+
+def _nearest(verdict: Verdict) -> list[Block]:
+    """Of each tensor the block that used most of its allowance."""
+    worst: dict[str, Block] = {}
+    for block in verdict.blocks:
+        if block.tensor not in worst or block.used > worst[block.tensor].used:
+            worst[block.tensor] = block
+    return list(worst.values())
+
+
+def _table(verdict: Verdict) -> list[str]:
+    """A line for each tensor that could be compared, and one for each that could not."""
+    rows = [("tensor", "part", "error", "torch's own", "ratio", "allowed", "worst at")]
+    for block in _nearest(verdict):
+        ratio = report.ratio(block.error, block.own)
+        figures = (f"{block.error:.1e}", f"{block.own:.1e}", ratio, f"{block.allowed:.1e}")
+        mark = "  WRONG" if block.used > 1 else ""
+        rows.append((block.tensor, block.label, *figures, f"{list(block.worst)}{mark}"))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
+    known = {str(block) for block in verdict.blocks}
+    other = [line for line in verdict.wrong if line not in known]
+    return lines + other + [f"not compared: {name}" for name in verdict.unjudged]

@@ -1,0 +1,1 @@
+"""Other frameworks next to jaxrnn: their times and their answers."""

@@ -1,0 +1,1 @@
+"""Known mistakes, planted: each must be seen."""

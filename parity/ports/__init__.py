@@ -1,0 +1,1 @@
+"""Anybody's port: compared, traced, checked."""

@@ -1,0 +1,268 @@
+"""Any torch module and the JAX function that is to compute the same: `compare`, `assert_parity`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import pytest_run as session
+from ..backends.data import DTYPES
+from ..backends.torch import array, exactly
+from ..criterion import Arrays
+from ..layers import torch_device
+from ..pair import (
+    Reference,
+    System,
+    draw,
+    floating,
+    run_jax,
+    run_reference,
+    still,
+    tensors,
+)
+from ..report.port import Report, report_of
+from .adapt import (
+    Mapper,
+    Parameters,
+    flat,
+    parameters_of,
+    system_of,
+    to_array,
+    unused,
+)
+
+
+def compare(
+    torch_side: Callable[..., Any],
+    jax_function: Callable[..., Any],
+    *,
+    inputs: Sequence[Any] | Mapping[str, Any],
+    params: Mapping[str, Any] | None = None,
+    mapping: Mapper | Mapping[str, str | Mapper] | None = None,
+    cotangents: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] | None = None,
+    batch_first: bool | None = None,
+    gradients: bool = True,
+    dtype: str = "float64",
+    device: str = "cpu",
+) -> Report:
+    """Whether a JAX function computes what a torch module does: outputs and every gradient.
+
+    Both get the same weights and inputs. JAX may be as far from the truth, torch in float64, as
+    torch itself, times a small factor, by the criterion of `parity.judge`: in every tensor and in
+    each of its gates, layers or time steps. The module is left as it is.
+
+    Args:
+        torch_side: an `nn.Module` in the mode that is meant, mostly `eval()`; or a function
+            `f(params, *inputs)` of a flat dict of tensors.
+        jax_function: `f(params, *inputs)`, of any framework, jitted or not.
+        inputs: a list, passed by position on both sides, or a dict, passed by keyword. In it, or in
+            trees in it such as `(h0, c0)`, may be arrays of numpy, torch or JAX; shapes such as
+            `(3, 7, 10)`, for which normal random numbers are drawn; and what is no array, which is
+            passed on. Floating arrays take the `dtype` and are differentiated by.
+        params: torch's parameters by name, as in a `state_dict`; by default the module's own.
+        mapping: how JAX's parameters are made of torch's. None: names nest on their dots, as by
+            `jaxrnn.from_state_dict`. Or a function of the flat dict of arrays. Or a dict from paths
+            (`"params.Dense_0.kernel"`) to torch's names or functions of the flat dict. JAX
+            differentiates it, so that gradients are compared under torch's names.
+        cotangents: the outputs' weights in the scalar that is differentiated, by the outputs'
+            names, 0 for those left out; random ones by default.
+        outputs: what the outputs are called, in the order of their tree's leaves.
+        batch_first: whether three axes are (batch, time, features), or (time, batch, features);
+            by default as the module's first recurrent layer has it, else True.
+        gradients: whether to compare these too.
+        dtype: `"float64"`, `"float32"` or `"bfloat16"`.
+        device: JAX's: `"cpu"`, `"gpu"` or `"tpu"`; torch's is CUDA for a GPU where it has one.
+
+    Returns:
+        A `Report`: it prints, `passed` says whether all agrees, and `to_html()` has pictures.
+
+    Raises:
+        ValueError: torch draws random numbers (dropout in train mode), or names or shapes do not
+            fit one another.
+        TypeError: an argument is not of its kind, or torch returns other things than tensors.
+        Exception: what either side raises is passed on, with a note on what it was called with.
+    """
+    torch_side = checked(torch_side, jax_function)
+    parameters = parameters_of(torch_side, params)
+    system = system_of(torch_side, jax_function, parameters, inputs, mapping)
+    results = first_run(system, parameters, torch_side, dtype, device)
+    names = _output_names(torch_side, [*results], outputs)
+    results = dict(zip(names, results.values(), strict=True))
+    system = laid_out(system, torch_side, results, batch_first)
+    system = system._replace(differentiate=gradients)
+    reference, found = run_both(system, parameters, dtype, device, _given(results, cotangents))
+    return report_of(
+        system, reference, found, _remarks(system, parameters, torch_side, reference, found)
+    )
+
+
+def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
+    """`compare`, which raises an AssertionError that reads as the report if it has not passed."""
+    __tracebackhide__ = True
+    options = {"dtype": session.dtype, **options}
+    report = compare(torch_side, jax_function, **options)
+    session.record(report)
+    if not report.passed:
+        raise AssertionError(str(report))
+    return report
+
+
+def checked(torch_side: Any, jax_function: Any) -> Any:
+    """The torch side, or what `torch.compile` made its module of."""
+    if isinstance(torch_side, type):
+        raise TypeError(
+            f"`torch_side` is the class {torch_side.__name__}: pass a module, made of it"
+        )
+    if not callable(torch_side) or isinstance(jax_function, nn.Module):
+        kinds = f"{type(torch_side).__name__} and a {type(jax_function).__name__}"
+        raise TypeError(f"the torch side comes first, and the JAX function second, got a {kinds}")
+    if not callable(jax_function):
+        raise TypeError(f"`jax_function` must be a function, got a {type(jax_function).__name__}")
+    return getattr(torch_side, "_orig_mod", torch_side)
+
+
+def first_run(
+    system: System, parameters: Parameters, torch_side: Any, dtype: str, device: str
+) -> Arrays:
+    """Torch's outputs by their paths; a second run has to give the same."""
+    if dtype not in DTYPES:
+        raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    data = draw(system._replace(differentiate=False), dtype, parameters.own)
+
+    def run() -> Arrays:
+        params, inputs = tensors(system, data, torch_device(device))
+        found = flat(system.torch(params, **inputs))
+        return {path: _output(path, leaf) for path, leaf in found.items()}
+
+    with exactly(), torch.no_grad(), _own_randomness(device):
+        one, other = run(), run()
+    if [*one] != [*other] or not all(_same(a, other[path]) for path, a in one.items()):
+        rate = lambda m: getattr(m, "p", getattr(m, "dropout", 0))  # of nn.Dropout, of nn.LSTM
+        drops = lambda m: m.training and isinstance(rate(m), float) and rate(m) > 0
+        found = [name or "it" for name, m in _modules(torch_side).items() if drops(m)]
+        raise ValueError(
+            "torch gives two different results for the same input"
+            + (f" (in train mode and dropping: {', '.join(found)})" if found else "")
+            + ": call `.eval()` on the module, or take out what draws random numbers"
+        )
+    if not one:
+        raise ValueError("torch returns no tensor, so that there is nothing to compare")
+    return one
+
+
+def laid_out(system: System, torch_side: Any, results: Arrays, batch_first: bool | None) -> System:
+    """With names of the outputs, and what is known of axes: where time is, and what are states."""
+    layers = [m for m in _modules(torch_side).values() if isinstance(m, nn.RNNBase)]
+    directions = {
+        (m.num_layers * (1 + m.bidirectional), width): 1 + m.bidirectional
+        for m in layers
+        for width in (m.hidden_size, m.proj_size or m.hidden_size)
+    }
+    later = [*[*system.inputs.items()][1:], *[*results.items()][1:]]  # x and y come first
+    cells = {name: (len(a), a.shape[2]) for name, a in later if a.ndim == 3}
+    states = {name: directions[size] for name, size in cells.items() if size in directions}
+    if batch_first is None:
+        batch_first = layers[0].batch_first if layers else True
+    return system._replace(outputs=[*results], batch_first=batch_first, states=states)
+
+
+def run_both(
+    system: System, parameters: Parameters, dtype: str, device: str, cotangents: Arrays
+) -> tuple[Reference, Arrays]:
+    with _own_randomness(device):
+        reference = run_reference(system, dtype, parameters.own, device, cotangents)
+    return reference, run_jax(system, reference)
+
+
+def _remarks(
+    system: System, parameters: Parameters, torch_side: Any, reference: Reference, found: Arrays
+) -> list[str]:
+    """What may explain a disagreement, or make an agreement worth less."""
+    own, plain = parameters.own, reference.runs[0]
+    other = lambda name: name in found and found[name].dtype != plain[name].dtype
+    facts = {
+        "no gradient in torch, so that comparing it says nothing": [
+            name.removeprefix("grad ") for name in still(system, reference)
+        ],
+        "one number throughout, so that a mistake in it may not show; better at random": [
+            name for name, a in own.items() if a.size > 1 and (a == a.flat[0]).all()
+        ],
+        "not used by `mapping`": unused(system, own),
+        "tied in torch, so that its gradients add up": [
+            f"{name} = {first}" for name, first in parameters.tied.items()
+        ],
+        "in train mode, where it takes the batch's statistics": [
+            name for name, m in _modules(torch_side).items() if m.training and _normalises(m)
+        ],
+        f"not {reference.dtype}, so that a dtype must stand in the JAX function": [
+            name for name in system.outputs if other(name)
+        ],
+    }
+    return told(facts)
+
+
+def told(facts: Mapping[str, Sequence[str]]) -> list[str]:
+    """What there is to say, of no more names than can be read."""
+    few = lambda names: ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
+    return [f"{fact}: {few(names)}" for fact, names in facts.items() if names]
+
+
+def _normalises(module: nn.Module) -> bool:
+    return getattr(module, "running_var", None) is not None
+
+
+def _modules(torch_side: Any) -> dict[str, nn.Module]:
+    return dict(torch_side.named_modules()) if isinstance(torch_side, nn.Module) else {}
+
+
+def _own_randomness(device: str) -> Any:
+    """The user's random numbers go on as if nothing had been run."""
+    cuda = torch_device(device) == "cuda"
+    return torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else [])
+
+
+def _output(path: str, leaf: Any) -> np.ndarray:
+    if not isinstance(leaf, torch.Tensor | bool | int | float):
+        raise TypeError(
+            f"torch's output{path and f' {path}'} is a {type(leaf).__name__}: let a function or "
+            "module around it return tensors, or tuples, lists or dicts of them"
+        )
+    return array(torch.as_tensor(leaf))
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """But for what a GPU changes by adding in another order."""
+    a, b = (np.asarray(each, float) for each in (a, b))
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)
+
+
+def _output_names(
+    torch_side: Any, paths: Sequence[str], given: Sequence[str] | None
+) -> Sequence[str]:
+    """The user's, torch's for its layers, or the paths in the tree."""
+    if given is not None:
+        if len(given) != len(paths) or len({*given}) != len(given):
+            raise ValueError(
+                f"`outputs` must be {len(paths)} different names, one for each of torch's outputs "
+                f"({', '.join(path or 'a tensor' for path in paths)}), got {list(given)}"
+            )
+        return given
+    if isinstance(torch_side, nn.RNNBase):
+        return ["y", "h_n", "c_n"][: len(paths)]
+    return ["y"] if len(paths) == 1 else [f"output {path}" for path in paths]
+
+
+def _given(results: Arrays, given: Mapping[str, Any] | None) -> Arrays:
+    """Cotangents of the floating outputs."""
+    rng, smooth = np.random.default_rng(1), {n: a for n, a in results.items() if floating(a)}
+    if given is None:
+        return {name: rng.standard_normal(a.shape) for name, a in smooth.items()}
+    for name, a in given.items():
+        if name not in smooth or np.shape(a) != smooth[name].shape:
+            shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in smooth.items())
+            raise ValueError(f"`cotangents` has {name} {list(np.shape(a))}, wanted among {shapes}")
+    arrays = {name: to_array(a) for name, a in given.items()}
+    return {name: arrays.get(name, np.zeros(a.shape)) for name, a in smooth.items()}

@@ -1,0 +1,1 @@
+"""The systems that the five PyTorch texts describe, on both sides."""
