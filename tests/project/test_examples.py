@@ -18,7 +18,7 @@ import pytest
 from jaxrnn import models
 
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 pytestmark = pytest.mark.slow
 

@@ -10,6 +10,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 import torch
+from case_options import CELL_WANTED, WANTED, kind
 from flax import linen, nnx
 from flax.training.train_state import TrainState
 from helpers import (
@@ -25,7 +26,6 @@ from helpers import (
     draw,
     score,
 )
-from test_table import CELL_WANTED, WANTED, kind
 
 import jaxrnn
 import jaxrnn.linen

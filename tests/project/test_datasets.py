@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "examples"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples"))
 from datasets import Dataset, read
 
 

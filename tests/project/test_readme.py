@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 def test_tours(tmp_path: pathlib.Path) -> None:

@@ -1,7 +1,7 @@
 """The README's recipe for several devices, run as one process of it.
 
-`python tests/parallel.py PROCESS PROCESSES PORT FOLDER`: what was found goes there, pickled. How
-many devices a process has is for the environment to say, as JAX_NUM_CPU_DEVICES.
+`python tests/training/parallel.py PROCESS PROCESSES PORT FOLDER` pickles its results into the folder.
+The environment variable JAX_NUM_CPU_DEVICES says how many devices a process has.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ import numpy as np
 from jaxrnn import losses, models, optim, training
 
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 ROWS, TIME, VOCAB, CLASSES = 16, 9, 20, 3
 
 
