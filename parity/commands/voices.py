@@ -13,7 +13,8 @@ from rich.table import Table
 
 from ..frameworks import voices
 from ..frameworks.voices import APART, Voiced, alone, version_of
-from ..report.tables import finite, versions, versions_line, write_json
+from ..report.blocks import finite
+from ..report.tables import versions, versions_line, write_json
 from ..workers import run_voices
 from .common import check_file, progress
 

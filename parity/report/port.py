@@ -16,6 +16,7 @@ from ..criterion import (
 )
 from ..pair import Reference, System, cut_of, judge_run
 from . import tables as report
+from .blocks import plain_block, ratio, text_table, worst_blocks
 
 
 ROWS = 24  # of a printed table
@@ -94,10 +95,7 @@ class Report(NamedTuple):
 
     def rows(self) -> list[Row]:
         """Every tensor, in the order of outputs and parameters."""
-        worst: dict[str, Block] = {}
-        for block in self.blocks:
-            if block.tensor not in worst or block.used > worst[block.tensor].used:
-                worst[block.tensor] = block
+        worst = worst_blocks(self.blocks)
         wrong = lambda name: any(line.startswith((f"{name}:", f"{name},")) for line in self.wrong)
         return [Row(n, shape, worst.get(n), wrong(n)) for n, shape in self.shapes.items()]
 
@@ -109,7 +107,7 @@ class Report(NamedTuple):
         fields = ("name", "headline", "passed", "first", "wrong", "unjudged", "remarks", "about")
         plain = {field: getattr(self, field) for field in fields}
         plain["shapes"] = {name: list(shape) for name, shape in self.shapes.items()}
-        plain["blocks"] = [report.plain_block(block) for block in self.blocks]
+        plain["blocks"] = [plain_block(block) for block in self.blocks]
         return json.dumps(plain, indent=1, allow_nan=False)
 
     def to_html(self) -> str:
@@ -167,11 +165,8 @@ def _lines(of: Report) -> Iterator[str]:
     rows = of.rows()
     kept = sorted(rows, key=lambda row: (row.wrong, row.block.used if row.block else 0))[-ROWS:]
     table = [[*HEAD], *(cells(row) for row in rows if row in kept)]
-    widths = [max(len(line[i]) for line in table) for i in range(len(HEAD))]
     yield ""
-    for line in table:
-        padded = [f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)]
-        yield "  ".join([line[0].ljust(widths[0]), *padded[1:-1], line[-1]]).rstrip()
+    yield from text_table(table, right=range(1, len(HEAD) - 1))
     if len(rows) > len(kept):
         yield f"… and {len(rows) - len(kept)} more, none nearer to what is allowed"
     yield ""
@@ -192,8 +187,7 @@ def cells(row: Row) -> list[str]:
     tensor, label, error, own, allowed, worst, _ = row.block
     name = f"{tensor}, {label}" if label else tensor
     figures = [f"{figure:.1e}" for figure in (error, own, allowed)]
-    ratio = f"{error / own:.2g}" if own else "–" if error == 0 else "∞"
-    return [name, shape, *figures, ratio, str(list(worst)), mark]
+    return [name, shape, *figures, ratio(error, own), str(list(worst)), mark]
 
 
 def _about(reference: Reference) -> dict[str, str]:
