@@ -187,7 +187,7 @@ def cells(row: Row) -> list[str]:
     tensor, label, error, own, allowed, worst, _ = row.block
     name = f"{tensor}, {label}" if label else tensor
     figures = [f"{figure:.1e}" for figure in (error, own, allowed)]
-    return [name, shape, *figures, ratio(error, own), str(list(worst)), mark]
+    return [name, shape, *figures, ratio(error, own, ".2g"), str(list(worst)), mark]
 
 
 def _about(reference: Reference) -> dict[str, str]:
