@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from . import pytest_run as session
-from .report.html import frame
+from .report.html import page
 
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -62,7 +62,7 @@ def pytest_runtest_makereport(
     """What has been compared goes with the test's report, as text: maybe to another process."""
     report = yield
     if session.reports:
-        from .report.pictures import section
+        from .report.port import section
 
         name = lambda each: f"{item.nodeid}: {each.name} [{each.about['dtype']}]"
         vars(report)["parity"] = [(name(r), r.passed, section(r)) for r in session.reports]
@@ -81,7 +81,7 @@ class Page:
 
     def pytest_sessionfinish(self) -> None:
         sections = sorted(map(tuple, self.sections), key=lambda section: section[0])
-        self.path.write_text(frame(sections))
+        self.path.write_text(page(sections))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"parity: {len(self.sections)} comparisons in {self.path}")
