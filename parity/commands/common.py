@@ -59,6 +59,11 @@ def check_file(parser: argparse.ArgumentParser, option: str, path: pathlib.Path 
         parser.error(f"{option} {path}: is a folder")
 
 
+def print_missing(console: Console, names: Iterable[str], installed: Collection[str]) -> None:
+    if missing := [name for name in names if name not in installed]:
+        console.print(f"not installed, and left out: {', '.join(missing)}")
+
+
 def check_matplotlib(parser: argparse.ArgumentParser, option: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         parser.error(f"{option} needs matplotlib, which comes with the extra `parity`")

@@ -16,7 +16,7 @@ from ..frameworks.voices import APART, Voiced, alone, version_of
 from ..report.blocks import finite
 from ..report.tables import versions, versions_line, write_json
 from ..workers import run_voices
-from .common import add_filter, add_json, check_file, progress
+from .common import add_filter, add_json, check_file, print_missing, progress
 
 
 WORDS = {"agrees": "agree", "DIFFERS": "differ", "failed": "failed"}
@@ -37,8 +37,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
 
     asked = options.voice or [*voices.VOICES]
     names = voices.installed(asked)
-    if missing := [name for name in asked if name not in names]:
-        console.print(f"not installed, and left out: {', '.join(missing)}")
+    print_missing(console, asked, names)
     if len(names) < 3:
         parser.error(f"a majority takes at least 3 voices, got {', '.join(names) or 'none'}")
     check_file(parser, "--json", options.json)
