@@ -70,16 +70,8 @@ def check_matplotlib(parser: argparse.ArgumentParser, option: str) -> None:
 
 
 def progress_bar(console: Console, auto_refresh: bool = True) -> Progress:
-    description, bar = Progress.get_default_columns()[:2]
-    return Progress(
-        description,
-        bar,
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        auto_refresh=auto_refresh,
-    )
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, auto_refresh=auto_refresh)
 
 
 def progress(console: Console, results: Iterable[Any], total: int) -> list[Any]:
