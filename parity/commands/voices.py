@@ -14,7 +14,7 @@ from rich.table import Table
 from ..frameworks import voices
 from ..frameworks.voices import APART, Voiced, alone, version_of
 from ..report.tables import finite, versions, versions_line, write_json
-from ..workers import run_voices
+from ..workers import spread
 from .common import check_file, progress
 
 
@@ -51,7 +51,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     ]
     start = time.perf_counter()
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
-    results = progress(console, run_voices(work), len(work) * len(names))
+    results = progress(console, spread(voices.listen, work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
     _show(console, results)
     console.print(versions_line("cpu"))

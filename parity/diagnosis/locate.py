@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends.data import GATES, Data, beyond, cut, output_shapes
+from ..backends.data import GATES, Data, beyond, cut, layout, output_shapes
 from ..cases import Case
 from ..criterion import Arrays, Verdict, rms
 from . import layer as variants
@@ -22,7 +22,7 @@ def _free_running(problem: Problem, verdict: Verdict) -> Iterator[str]:
     case = problem.case
     for name in ("h_n", "c_n"):
         wrong = {block.label for block in verdict.blocks if block.tensor == name and block.used > 1}
-        if first := [label for label in cut(case, name).labels if label and label in wrong]:
+        if first := [label for label in _state_labels(case, name) if label and label in wrong]:
             yield f"running freely, the first final state that is wrong is {name} of {first[0]}"
             break
     if "y" not in problem.found or problem.found["y"].shape != output_shapes(case).get("y"):
@@ -42,6 +42,10 @@ def _free_running(problem: Problem, verdict: Verdict) -> Iterator[str]:
                 f"running freely, {half} is first wrong at step {t}, batch row {row}, feature "
                 f"{unit}: {float(a[t][row, unit]):.9g}, torch has {float(b[t][row, unit]):.9g}"
             )
+
+
+def _state_labels(case: Case, name: str) -> list[str]:
+    return cut(layout(case), {}, name, output_shapes(case).get(name, ())).labels
 
 
 def _used(a: np.ndarray, b: np.ndarray, allowed: float) -> float:
@@ -132,8 +136,8 @@ def _steps(case: Case, data: Data, states: list[np.ndarray]) -> Iterator[tuple[i
     axis = int(case.batch_first and case.batch is not None)
     _, initial = truth.time_major(case, data.leaves)
     for t in range(case.time):
-        leaves = dict(data.leaves)
-        leaves["x"] = np.take(data.leaves["x"], [t], axis)
+        inputs = dict(data.inputs)
+        inputs["x"] = np.take(data.inputs["x"], [t], axis)
         for name, every, start in zip(("h_0", "c_0"), states, initial, strict=False):
             rows = []
             for i in range(len(s.suffixes)):
@@ -142,12 +146,13 @@ def _steps(case: Case, data: Data, states: list[np.ndarray]) -> Iterator[tuple[i
                 inside = 0 <= before < case.time
                 state = every[before, i] if inside else start[i]
                 rows.append(np.where(np.isnan(state), start[i], state))
-            full = np.stack(rows).astype(data.leaves["x"].dtype)
-            leaves[name] = full if case.batch is not None else full[:, 0]
+            full = np.stack(rows).astype(inputs["x"].dtype)
+            inputs[name] = full if case.batch is not None else full[:, 0]
         if case.lengths is not None:  # beyond a sequence's end nothing is compared
-            leaves["x"] = np.where(np.isfinite(leaves["x"]), leaves["x"], 0)
-        masks = None if data.masks is None else np.take(data.masks, [t], axis + 1)
-        yield t, one, data._replace(leaves=leaves, masks=masks)
+            inputs["x"] = np.where(np.isfinite(inputs["x"]), inputs["x"], 0)
+        if data.masks is not None:
+            inputs["masks"] = np.take(data.masks, [t], axis + 1)
+        yield t, one, data._replace(inputs=inputs)
 
 
 def _gates(problem: Problem, verdict: Verdict) -> list[str]:

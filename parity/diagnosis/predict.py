@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends.data import DTYPES, cut, output_shapes, perturb
+from ..backends.data import DTYPES, cut, layout, output_shapes, perturb
 from ..criterion import Arrays, Cut, Verdict, judge
 from .conventions import Convention, predict
 from .problem import Problem
@@ -89,7 +89,8 @@ def cuts(problem: Problem) -> Callable[[str], Cut]:
 
     def of(name: str) -> Cut:
         right = name not in shapes or problem.found[name].shape == shapes[name]
-        return cut(case, name) if right else Cut(0, [""])
+        shape = problem.found[name].shape
+        return cut(layout(case), problem.data.params, name, shape) if right else Cut(0, [""])
 
     return of
 

@@ -4,7 +4,6 @@ Names are those of a state_dict for weights; `x`, `h0`, `c0`, `lengths`, `masks`
 `hn`, `cn` for outputs.
 """
 
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from os import PathLike
 from typing import Any, NamedTuple, cast
@@ -17,7 +16,7 @@ import jaxrnn
 from jaxrnn._files import read
 from jaxrnn._params import is_tensor
 
-from ..backends.data import DTYPES, Data, output_shapes
+from ..backends.data import DTYPES, Data, generator, output_shapes
 from ..backends.torch import array
 from ..cases import Case
 from ..criterion import Arrays
@@ -266,7 +265,7 @@ def says_batch_first(x: np.ndarray, given: Arrays) -> bool:
 
 def _data(case: Case, params: Arrays, given: Arrays, dtype: str) -> Data:
     to = lambda a: a.astype(DTYPES[dtype])
-    leaves = {name: to(a) for name, a in params.items()} | {"x": to(given["x"])}
+    inputs = {"x": to(given["x"])}
     shapes = output_shapes(case)
     if "c0" in given and ("h0" not in given or "c_n" not in shapes):
         raise ValueError("`inputs` has 'c0' without 'h0', or for a layer that has no c")
@@ -277,7 +276,7 @@ def _data(case: Case, params: Arrays, given: Arrays, dtype: str) -> Data:
             wanted = shapes[f"{name[0]}_n"]
             if given[name].shape != wanted:
                 raise ValueError(f"`{name}` has shape {given[name].shape}, wanted {wanted}")
-            leaves[f"{name[0]}_0"] = to(given[name])
+            inputs[f"{name[0]}_0"] = to(given[name])
     masks = given.get("masks")
     if masks is not None:
         wanted = (case.structure.num_layers - 1, *shapes.get("y", ()))
@@ -286,9 +285,10 @@ def _data(case: Case, params: Arrays, given: Arrays, dtype: str) -> Data:
                 f"`masks` must be booleans of shape {wanted}, True where a value is kept, together "
                 f"with `dropout`, got {masks.dtype}{list(masks.shape)} and dropout={case.dropout}"
             )
-    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    cotangents = {name: to(rng.standard_normal(shape)) for name, shape in shapes.items()}
-    return Data(leaves, cotangents, {}, masks)
+        inputs["masks"] = masks
+    rng = generator(case.name)
+    cotangents = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    return Data(dict(params), inputs, cotangents, {}).astype(dtype)
 
 
 def read_npz(path: str | PathLike[str]) -> tuple[Arrays, Arrays, Arrays, Arrays | None]:

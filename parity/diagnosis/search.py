@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ..backends import numpy as truth
 from ..backends import torch as torch_side
 from ..backends.data import DTYPES, output_shapes, perturb
 from ..criterion import Arrays, Block, Verdict, judge
-from ..layers import PERTURBED, SATURATED, tanh_factor
+from ..layers import saturation_slack
+from ..pair import PERTURBED
 from . import layer as variants
 from .conventions import Convention, compatible, conventions
 from .locate import patterns, where
@@ -125,16 +124,16 @@ def _against_torch(problem: Problem) -> tuple[Verdict, float]:
     rng = np.random.default_rng(0)
     moved = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
     pick = lambda results: {name: results[name] for name in names}
-    runs = [pick(torch_side.run(case, each, gradients=gradients)) for each in moved]
+    moved = [each._replace(differentiate=gradients) for each in moved]
+    runs = [pick(torch_side.run_case(case, each)) for each in moved]
     leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
     true = variants.outputs(case, leaves, data.masks)
     if gradients:
         true |= variants.gradients(case, leaves, cotangents, data.masks)
     judged = functools.partial(judge, pick(true), runs, pick(found), cuts(problem), problem.eps)
     verdict, slack = judged(), 1.0
-    if verdict.wrong and truth.saturation(case, data) > SATURATED:
-        with jax.enable_x64(True):
-            slack = tanh_factor(problem.dtype, "cpu")
+    if verdict.wrong:
+        slack = saturation_slack(case, data, problem.dtype, "cpu")
         verdict = judged(slack)
     return verdict, slack
 

@@ -14,7 +14,7 @@ from ..criterion import (
     parts,
     rms,
 )
-from ..pair import Reference, System, cut_of, judge_run
+from ..pair import Pair, Reference, cuts_of, judge_run
 from . import tables as report
 
 
@@ -119,20 +119,18 @@ class Report(NamedTuple):
         return page([self])
 
 
-def report_of(
-    system: System, reference: Reference, found: Arrays, remarks: Sequence[str]
-) -> Report:
+def report_of(pair: Pair, reference: Reference, found: Arrays, remarks: Sequence[str]) -> Report:
     """Judges what JAX found."""
-    outputs, gradients = judge_run(system, reference, found)
+    outputs, gradients, _ = judge_run(pair, reference, found)
     plain = reference.runs[0]
-    cut = cut_of(system, reference.data, reference.truth)
+    cut = cuts_of(pair, reference)
     shapes = {name: a.shape for name, a in plain.items()}
-    bare = Report(system.name, outputs, gradients, shapes, remarks, _about(reference), [])
+    bare = Report(pair.name, outputs, gradients, shapes, remarks, _about(reference), [])
     shown = [
         row.tensor
         for row in bare.rows()
         if row.block is not None and len(row.shape) > 1
-        if row.wrong or row.tensor in system.outputs or cut(row.tensor).labels[:1] == ["step 0"]
+        if row.wrong or row.tensor in pair.outputs or cut(row.tensor).labels[:1] == ["step 0"]
     ]
     shown.sort(key=lambda name: name.removeprefix("grad ") in reference.data.params)  # come last
     blocks = lambda name: [block for block in bare.blocks if block.tensor == name]
@@ -199,7 +197,7 @@ def cells(row: Row) -> list[str]:
 def _about(reference: Reference) -> dict[str, str]:
     return {
         "dtype": reference.dtype,
-        **report.versions(reference.device, report.TRUTH_OF_SYSTEMS),
+        **report.versions(reference.device, report.TRUTH_OF_TEXTS),
         "jax_enable_x64": "on" if reference.dtype == "float64" else "off",
         "matmul precision": "highest",
     }
