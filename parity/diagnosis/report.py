@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ..criterion import Block, Verdict
 from ..report import tables as report
+from ..report.blocks import plain_block, ratio, text_table, worst_blocks
 from .conventions import Convention
 from .problem import OUTPUTS, Problem
 from .script import module
@@ -112,14 +113,14 @@ class Diagnosis(NamedTuple):
             "wrong": self.torch.wrong,
             "unjudged": self.torch.unjudged,
             "slack": self.slack,
-            "tensors": [report.plain_block(block) for block in _nearest(self.torch)],
+            "tensors": [plain_block(b) for b in worst_blocks(self.torch.blocks).values()],
             "where": self.where,
             "patterns": self.patterns,
             "explanations": [
                 {
                     "conventions": [convention.what for convention in each.conventions],
                     "changes": [convention.change for convention in each.conventions],
-                    "left": report.plain_block(each.worst),
+                    "left": plain_block(each.worst),
                     "gradients": each.gradients,
                 }
                 for each in self.explanations
@@ -154,25 +155,14 @@ def _truth(problem: Problem) -> str:
     return report.TRUTH_OF_LAYERS if problem.dtype == "float64" else "numpy float64"
 
 
-def _nearest(verdict: Verdict) -> list[Block]:
-    """Of each tensor the block that used most of its allowance."""
-    worst: dict[str, Block] = {}
-    for block in verdict.blocks:
-        if block.tensor not in worst or block.used > worst[block.tensor].used:
-            worst[block.tensor] = block
-    return list(worst.values())
-
-
 def _table(verdict: Verdict) -> list[str]:
     """A line for each tensor that could be compared, and one for each that could not."""
     rows = [("tensor", "part", "error", "torch's own", "ratio", "allowed", "worst at")]
-    for block in _nearest(verdict):
-        ratio = report.ratio(block.error, block.own)
-        figures = (f"{block.error:.1e}", f"{block.own:.1e}", ratio, f"{block.allowed:.1e}")
+    for block in worst_blocks(verdict.blocks).values():
+        error, own, allowed = (f"{size:.1e}" for size in (block.error, block.own, block.allowed))
+        figures = (error, own, ratio(block.error, block.own), allowed)
         mark = "  WRONG" if block.used > 1 else ""
         rows.append((block.tensor, block.label, *figures, f"{list(block.worst)}{mark}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     known = {str(block) for block in verdict.blocks}
     other = [line for line in verdict.wrong if line not in known]
-    return lines + other + [f"not compared: {name}" for name in verdict.unjudged]
+    return text_table(rows) + other + [f"not compared: {name}" for name in verdict.unjudged]

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import pytest_run as session
 from ..backends.data import DTYPES, Layout, floating
 from ..backends.torch import array, exactly, tensors
 from ..criterion import Arrays
 from ..pair import Pair, Reference, run_jax, run_reference, still, torch_device
 from ..report.port import Report, report_of
+from . import pytest_state
 from .adapt import (
     Mapper,
     Parameters,
@@ -91,9 +91,9 @@ def compare(
 def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
     """`compare`, which raises an AssertionError that reads as the report if it has not passed."""
     __tracebackhide__ = True
-    options = {"dtype": session.dtype, **options}
+    options = {"dtype": pytest_state.dtype, **options}
     report = compare(torch_side, jax_function, **options)
-    session.record(report)
+    pytest_state.record(report)
     if not report.passed:
         raise AssertionError(str(report))
     return report

@@ -3,7 +3,6 @@
 import importlib.metadata
 import itertools
 import json
-import math
 import os
 import pathlib
 import platform
@@ -22,6 +21,7 @@ from ..criterion import Block
 from ..pair import Result, torch_device
 from ..texts.optimisers import TRAININGS
 from ..texts.rows import TEXTS
+from .blocks import plain_block, ratio
 
 
 TRUTH_OF_LAYERS = f"numpy longdouble, eps {truth.EPS:.1e}" + (
@@ -228,12 +228,6 @@ def name(result: Result) -> str:
     return f"{row}{result.name} [{result.dtype}]{planted}"
 
 
-def ratio(error: float, own: float) -> str:
-    if not own:
-        return "–" if error == 0 else "∞"
-    return f"{error / own:.1f}" if error < 1000 * own else f"{error / own:.0e}"
-
-
 def write(
     path: pathlib.Path, results: Sequence[Result], device: str, truth: str = TRUTH_OF_LAYERS
 ) -> None:
@@ -261,13 +255,3 @@ def _plain(result: Result) -> dict[str, Any]:
         "steps": result.steps,
         "seconds": round(result.seconds, 3),
     }
-
-
-def plain_block(block: Block) -> dict[str, Any]:
-    return finite(block._asdict() | {"used": block.used})
-
-
-def finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no infinity."""
-    finite = lambda v: None if isinstance(v, float) and not math.isfinite(v) else v
-    return {name: finite(v) for name, v in values.items()}
