@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrnn import _attention, _nn, _seq2seq, data, models, optim, text
+from jaxrnn import _nn, data, models, optim, text
+from jaxrnn.models import _attention, _seq2seq
 
 from ..texts import models as rows
 from ..texts import trainings as training

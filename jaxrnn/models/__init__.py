@@ -39,12 +39,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from . import _nn
-from ._attention import Memory, attention, memory
-from ._cells import rnn_cell
-from ._check import check_dropout, check_key, check_lengths, check_positive
-from ._decode import Decoded, beam_search, greedy
-from ._init import (
+from .. import _nn
+from .._cells import rnn_cell
+from .._check import check_dropout, check_key, check_lengths, check_positive
+from .._init import (
     init_embedding,
     init_layer_norm,
     init_linear,
@@ -52,8 +50,8 @@ from ._init import (
     init_of,
     init_rnn_cell,
 )
-from ._layers import Lengths, lstm, rnn
-from ._nn import (
+from .._layers import Lengths, lstm, rnn
+from .._nn import (
     check_ids,
     check_parts,
     embedding,
@@ -64,7 +62,9 @@ from ._nn import (
     rows,
     valid_steps,
 )
-from ._params import LSTMState, structure
+from .._params import LSTMState, structure
+from ._attention import Memory, attention, memory
+from ._decode import Decoded, beam_search, greedy
 from ._seq2seq import decoder_step, encoder, init_seq2seq, seq2seq
 
 

@@ -27,11 +27,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ._check import check_key, check_positive
+from .._check import check_key, check_positive
+from .._schedules import check_rates
+from .._trees import describe, difference, norm
+from ..optim import Plateau
 from ._history import History, Seen
-from ._schedules import check_rates
-from ._trees import describe, difference, norm
-from .optim import Plateau
 
 
 class Metrics(NamedTuple):
@@ -312,7 +312,7 @@ def _step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
 
 
 def _checkpoints() -> ModuleType:
-    from . import checkpoints  # not before it is needed: orbax takes a second to load
+    from .. import checkpoints  # not before it is needed: orbax takes a second to load
 
     return checkpoints
 

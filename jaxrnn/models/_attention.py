@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from ._nn import check_parts, linear
+from .._nn import check_parts, linear
 
 
 class Memory(NamedTuple):

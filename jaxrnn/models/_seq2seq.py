@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from ._attention import Memory, attention, memory
-from ._check import check_key, check_lengths, check_positive
-from ._init import init_embedding, init_linear, init_of
-from ._layers import Lengths
-from ._nn import (
+from .._check import check_key, check_lengths, check_positive
+from .._init import init_embedding, init_linear, init_of
+from .._layers import Lengths
+from .._nn import (
     LAYERS,
     check_ids,
     check_parts,
@@ -28,7 +27,8 @@ from ._nn import (
     rows,
     valid_steps,
 )
-from ._params import structure
+from .._params import structure
+from ._attention import Memory, attention, memory
 
 
 Params = Mapping[str, Any]

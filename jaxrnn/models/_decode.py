@@ -10,10 +10,10 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
-from ._cells import widen
-from ._check import check_positive
-from ._layers import Lengths
-from ._nn import valid_steps
+from .._cells import widen
+from .._check import check_positive
+from .._layers import Lengths
+from .._nn import valid_steps
 from ._seq2seq import decoder_step, read, vocabulary_size
 
 
