@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ._check import check_positive
+from ._check import check_positive, is_traced
 
 
 Schedule = Callable[[Any], Array]
@@ -179,7 +178,7 @@ def check_rates(**numbers: Any) -> None:
     check_scalars(**numbers)
     for name, number in numbers.items():
         # In numpy, because under jit JAX would make a tracer of a constant, too.
-        if not isinstance(number, Tracer) and not np.asarray(number) >= 0:
+        if not is_traced(number) and not np.asarray(number) >= 0:
             raise ValueError(f"`{name}` must be at least 0, got {number}")
 
 

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from ._cells import wide
-from ._check import as_array
+from ._check import as_array, as_known, check_dtype, check_same_dtype, is_traced
 
 
 def cross_entropy(
@@ -76,7 +75,7 @@ def cross_entropy(
     w = weight.astype(x.dtype)
 
     # As a constant of jit, too, targets are known, until jnp makes tracers of them.
-    y = as_array("targets", targets, jnp.asarray if isinstance(targets, Tracer) else np.asarray)
+    y = as_known("targets", targets)
     if jnp.issubdtype(y.dtype, jnp.floating):
         _, y = _floats(logits=logits, targets=y)
         _check_shape("targets", y, logits.shape)
@@ -225,13 +224,8 @@ def _floats(**given: Any) -> list[Array]:
     for name, value in given.items():
         array = as_array(name, np.ones((), arrays[0].dtype) if value is None else value)
         arrays.append(array)
-        if not jnp.issubdtype(arrays[0].dtype, jnp.floating):
-            raise TypeError(f"`{name}` must be floating, got {array.dtype}")
-        if array.dtype != arrays[0].dtype:
-            raise TypeError(
-                f"`{name}` is {array.dtype}, but `{next(iter(given))}` is {arrays[0].dtype}: cast "
-                "one of them; nothing is promoted silently"
-            )
+        check_dtype(name, arrays[0].dtype, jnp.floating, "floating")
+        check_same_dtype(f"`{name}`", array, f"`{next(iter(given))}`", arrays[0])
     return arrays
 
 
@@ -250,8 +244,7 @@ def _is_class(y: Any, classes: int) -> Any:
 
 def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int) -> None:
     """`y` are integers, of the shape of the logits without their classes, in range where known."""
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"`targets` must be integers, or floating probabilities, got {y.dtype}")
+    check_dtype("targets", y.dtype, jnp.integer, "integers, or floating probabilities")
     shape, classes = logits[:axis] + logits[axis + 1 :], logits[axis]
     if y.shape != shape:
         cause = ": classes are on axis 1, as in torch; pass jnp.moveaxis(logits, -1, 1)"
@@ -259,7 +252,7 @@ def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int
             f"`targets` must have the shape {shape} for `logits` {logits}, got {y.shape}"
             + (cause if y.shape == logits[:-1] else "")
         )
-    if isinstance(y, Tracer):
+    if is_traced(y):
         return
     for wrong in y[(y != ignore_index) & ~_is_class(y, classes)]:
         raise ValueError(
@@ -270,7 +263,7 @@ def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int
 
 def _probabilities(name: str, x: Array) -> Array:
     """`x` in at least float32, NaN (and so is its gradient) where it is no probability."""
-    if not isinstance(x, Tracer):
+    if not is_traced(x):
         known = np.asarray(x)
         for wrong in known[~((known >= 0) & (known <= 1))]:
             cause = ": binary_cross_entropy_with_logits takes logits" if name == "input" else ""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from .._check import check_same_dtype
 from .._nn import check_parts, linear
 
 
@@ -106,11 +107,7 @@ def attention(
     if "v" in params:
         own = _split(params, memory.values.shape[-1])[0]
         size = own["weight"].shape[-1]
-    if query.dtype != memory.values.dtype:
-        raise TypeError(
-            f"`query` is {query.dtype}, but the memory is {memory.values.dtype}: cast one of them; "
-            "nothing is promoted silently"
-        )
+    check_same_dtype("`query`", query, "the memory", memory.values)
     if query.shape != (len(memory.values), size):
         raise ValueError(
             f"`query` must have the shape {(len(memory.values), size)}, (batch, features), got "

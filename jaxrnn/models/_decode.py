@@ -1,17 +1,16 @@
 """Decoding with a sequence-to-sequence model: greedily, or by beam search."""
 
 from collections.abc import Mapping
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Integer
 
 from .._cells import widen
-from .._check import check_positive
+from .._check import check_positive, is_integer, is_traced
 from .._layers import Lengths
 from .._nn import valid_steps
 from ._seq2seq import decoder_step, read, vocabulary_size
@@ -125,8 +124,7 @@ def beam_search(
     sos, eos = _check_decoding(params, sos, eos, max_length)
     check_positive(beam_width=beam_width)
     scalar = isinstance(length_penalty, Real | jax.Array) and jnp.ndim(length_penalty) == 0
-    traced = isinstance(length_penalty, Tracer)
-    if not scalar or not (traced or 0 <= float(length_penalty) < float("inf")):
+    if not scalar or not (is_traced(length_penalty) or 0 <= float(length_penalty) < float("inf")):
         raise ValueError(f"`length_penalty` must be a number, 0 or more, got {length_penalty!r}")
     state, seen = read(params, source, lengths)
     batch, width, words = len(seen.values), int(beam_width), vocabulary_size(params)
@@ -172,8 +170,7 @@ def beam_search(
 def _check_decoding(params: Params, sos: int, eos: int, max_length: int) -> tuple[int, int]:
     words = vocabulary_size(params)
     for name, token in (("sos", sos), ("eos", eos)):
-        whole = isinstance(token, Integral) and not isinstance(token, bool)
-        if not whole or not 0 <= int(token) < words:
+        if not is_integer(token) or not 0 <= int(token) < words:
             raise ValueError(
                 f"`{name}` must be one of the target's {words} tokens, got {token!r}: a Python "
                 "integer, static under jit"

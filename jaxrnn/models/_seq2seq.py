@@ -5,7 +5,6 @@ decoder attends. `_decode` has the searches over the same `decoder_step`.
 """
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from .._check import check_key, check_lengths, check_positive
+from .._check import check_dtype, check_key, check_lengths, check_positive, is_number
 from .._init import init_embedding, init_linear, init_of
 from .._layers import Lengths
 from .._nn import (
@@ -283,15 +282,15 @@ def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
         coins = jnp.asarray(coins)
         if key is not None:
             raise ValueError("`coins` come instead of `key`, got both")
-        if coins.dtype != bool and coins.size:
-            raise TypeError(f"`coins` must be boolean, True for the true token, got {coins.dtype}")
+        if coins.size:
+            check_dtype("coins", coins.dtype, jnp.bool_, "boolean, True for the true token")
         if coins.shape != (steps,):
             raise ValueError(
                 f"`coins` must have the shape {(steps,)}, one for every step after the first, got "
                 f"{coins.shape}"
             )
         return coins
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
+    if not is_number(ratio) or not 0 <= float(ratio) <= 1:
         raise ValueError(
             f"`teacher_forcing_ratio` must be between 0 and 1, got {ratio!r}: a Python number"
         )
