@@ -1,8 +1,7 @@
 """Whole models: embedding, recurrent layers, pooling over time, a head; and sequence to sequence.
 
-Parameters lie under the names that PyTorch texts give their modules (`embedding`, `lstm`, `fc`), so
-that a `state_dict` loads as it is. Everything is batch first, as there. What a class of the texts
-is called here:
+Parameters have the names that PyTorch texts give their modules (`embedding`, `lstm`, `fc`), so a
+`state_dict` loads as it is. Everything is batch first, as in the texts. Their classes are here:
 
 =========================================  =======================================================
 in torch                                   in jaxrnn, after `from_state_dict`
@@ -10,12 +9,12 @@ in torch                                   in jaxrnn, after `from_state_dict`
 `SimpleRNN`, `BasicRNN`, `MultiLayerRNN`,  `sequence_model(params, x, pool="last_step")`
 `LSTMModel`, `GRUModel`, `LSTMForecaster`
 `BidirectionalRNN` with `out[:, -1]`       `sequence_model(params, x, pool="last_step")`;
-                                           `pool="last_state"` is what was probably meant
-`LSTMForecaster` in training               likewise, and `dropout=0.2, key=key`
+                                           `pool="last_state"` is probably what is meant
+`LSTMForecaster` in training               the same with `dropout=0.2, key=key`
 `GRUClassifier`: `hidden[-1]`              `sequence_model(params, x, dropout=0.3, key=key)`
 `LSTMClassifier`, `BiLSTMClassifier`       `sequence_model(params, ids, dropout=0.3,
                                            head_dropout=0.5, key=key)`; with `lengths=lengths`
-                                           padding takes no part, as was probably meant
+                                           padding takes no part, as is probably meant
 `PackedLSTM`                               `sequence_model(params, ids, lengths=lengths)`
 `TextClassificationRNN`                    `text_classifier(params, ids, lengths=lengths, key=key)`
 `SentimentLSTM`                            `sentiment_classifier(params, ids, lengths, key=key)`
@@ -27,8 +26,8 @@ in torch                                   in jaxrnn, after `from_state_dict`
                                            `beam_search`
 =========================================  =======================================================
 
-Without a `key` there is no dropout, which is torch's `eval()`. With `lengths`, padding takes no
-part in anything; a text's model without packing is had by leaving them out.
+Without a `key` there is no dropout, as after torch's `eval()`. With `lengths`, padding takes no
+part in anything; leave them out for a text's model that does not pack.
 """
 
 from ._attention import Memory, attention, memory

@@ -1,4 +1,4 @@
-"""Models that texts make of cells, which they step through time by hand."""
+"""Models that the texts build from cells, and step through time by hand."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,9 +21,6 @@ from .._nn import (
 from .._params import structure
 
 
-Params = Mapping[str, Any]
-
-
 def init_cell_model(
     key: PRNGKeyArray,
     input_size: int,
@@ -33,11 +30,11 @@ def init_cell_model(
     num_layers: int | None = None,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `cell_model`: one `rnn_cell`, or `cells` where `num_layers` is given.
+    """Returns parameters for `cell_model`: one `rnn_cell`, or with `num_layers` several `cells`.
 
-    Args and errors are those of `init_sequence_model`.
+    Takes the arguments of `init_sequence_model` and raises its errors.
 
-    Source: that of `cell_model`.
+    Source: as for `cell_model`.
 
     >>> init_cell_model(jax.random.key(0), 3, 4, 2, num_layers=2)["cells"]["1"]["weight_ih"].shape
     (4, 4)
@@ -56,11 +53,11 @@ def init_cell_model(
 
 
 def cell_model(
-    params: Params, x: Float[ArrayLike, "B T I"], *, nonlinearity: str = "tanh"
+    params: Mapping[str, Any], x: Float[ArrayLike, "B T I"], *, nonlinearity: str = "tanh"
 ) -> Float[Array, "B O"]:
-    """Cells stepped through time by hand, then a linear layer: `RNNWithCell`, `MultiLayerRNNCell`.
+    """Steps cells through time, then applies a linear layer: `RNNWithCell`, `MultiLayerRNNCell`.
 
-    That loop is what `rnn` computes: cells become its layers.
+    The texts' loop over time is `rnn`, with the cells as its layers.
 
     Args:
         params: `rnn_cell`, or `cells` with `0`, `1`, …, from the first layer on; and `fc`.
@@ -68,7 +65,7 @@ def cell_model(
         nonlinearity: `"tanh"` or `"relu"`.
 
     Raises:
-        ValueError: neither `rnn_cell` nor `cells`, or sizes that do not fit.
+        ValueError: `rnn_cell` and `cells` are both missing, or sizes do not fit.
 
     Source: two texts' classes of these names.
 
@@ -89,9 +86,9 @@ def cell_model(
 def init_simple_rnn_cell(
     key: PRNGKeyArray, input_size: int, hidden_size: int, *, dtype: Any = float
 ) -> dict[str, Any]:
-    """Parameters for `simple_rnn_cell`, each linear layer with torch's distribution of its own.
+    """Returns parameters for `simple_rnn_cell`; each layer is distributed as `torch.nn.Linear`.
 
-    Source: that of `simple_rnn_cell`.
+    Source: as for `simple_rnn_cell`.
 
     >>> init_simple_rnn_cell(jax.random.key(0), 3, 4)["W_xh"]["weight"].shape
     (4, 3)
@@ -106,13 +103,13 @@ def init_simple_rnn_cell(
 
 
 def simple_rnn_cell(
-    params: Params, x: Float[ArrayLike, "B I"], h: Float[ArrayLike, "B H"] | None = None
+    params: Mapping[str, Any], x: Float[ArrayLike, "B I"], h: Float[ArrayLike, "B H"] | None = None
 ) -> Float[Array, "B H"]:
-    r"""A cell made of two linear layers: `SimpleRNNCell`.
+    r"""Steps a cell made of two linear layers: `SimpleRNNCell`.
 
     .. math:: h' = \tanh(W_{xh} x + b_{xh} + W_{hh} h + b_{hh})
 
-    It is `rnn_cell` under other names.
+    It is `rnn_cell` with other names for its parameters.
 
     Args:
         params: `W_xh` and `W_hh`, each with `weight` and `bias`.
@@ -120,7 +117,7 @@ def simple_rnn_cell(
         h: the state; zeros by default.
 
     Raises:
-        ValueError, TypeError: those of `rnn_cell`.
+        ValueError, TypeError: as `rnn_cell`.
 
     Source: a text's class of that name; Elman, *Finding structure in time* (1990).
 

@@ -1,4 +1,4 @@
-"""Two classifiers of the texts whose heads are not a single linear layer."""
+"""Two classifiers of the texts, on bidirectional LSTMs, with heads of their own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,6 @@ from .._nn import (
 from ._sequence_model import DropoutMasks, init_sequence_model, layers, randomness, sequence_model
 
 
-Params = Mapping[str, Any]
-
-
 def init_text_classifier(
     key: PRNGKeyArray,
     vocab_size: int,
@@ -34,12 +31,12 @@ def init_text_classifier(
     fc1_size: int = 64,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `text_classifier`: embedding, bidirectional LSTM, `fc1` and `fc2`.
+    """Returns parameters for `text_classifier`: embedding, bidirectional LSTM, `fc1` and `fc2`.
 
-    Args and errors are those of `init_sequence_model`; `fc1_size` are the features between the two
-    linear layers.
+    Takes the arguments of `init_sequence_model` and raises its errors; `fc1_size` is the number of
+    features between the two linear layers.
 
-    Source: that of `text_classifier`.
+    Source: as for `text_classifier`.
 
     >>> params = init_text_classifier(jax.random.key(0), 10, 4, 8, 2)
     >>> params["fc1"]["weight"].shape, params["fc2"]["weight"].shape
@@ -48,15 +45,23 @@ def init_text_classifier(
     check_key(key)
     check_positive(vocab_size=vocab_size, num_classes=num_classes, fc1_size=fc1_size)
     key, k_head = jax.random.split(key)
-    sizes = (embedding_dim, hidden_size, fc1_size)
-    options = {"vocab_size": vocab_size, "num_layers": num_layers, "dtype": dtype}
-    params = init_sequence_model(key, "lstm", *sizes, bidirectional=True, **options)
+    params = init_sequence_model(
+        key,
+        "lstm",
+        input_size=embedding_dim,
+        hidden_size=hidden_size,
+        output_size=fc1_size,
+        vocab_size=vocab_size,
+        num_layers=num_layers,
+        bidirectional=True,
+        dtype=dtype,
+    )
     params["fc1"] = params.pop("fc")
     return params | {"fc2": init_linear(k_head, fc1_size, num_classes, dtype=dtype)}
 
 
 def text_classifier(
-    params: Params,
+    params: Mapping[str, Any],
     ids: Integer[ArrayLike, "B T"],
     *,
     lengths: Lengths | None = None,
@@ -65,25 +70,25 @@ def text_classifier(
     key: PRNGKeyArray | None = None,
     masks: DropoutMasks | None = None,
 ) -> Float[Array, "B C"]:
-    """The largest output over time, then two linear layers: `TextClassificationRNN`.
+    """Applies two linear layers to the maximum over time: `TextClassificationRNN`.
 
-    Without `lengths` the padding, a token like any other, takes part in the maximum, as in the
+    Without `lengths` padding is a token like any other and takes part in the maximum, as in the
     text; with them it does not.
 
     Args:
         params: `embedding`, `lstm` (or `rnn`, `gru`), `fc1` and `fc2`.
-        ids: tokens, 0 being padding.
-        lengths: (B,) how many of each sequence are valid.
-        dropout: between recurrent layers.
-        head_dropout: after the ReLU of `fc1`.
-        key: from which both dropouts are drawn; without it and `masks` there is none.
-        masks: the dropouts' masks themselves.
+        ids: tokens; 0 is padding.
+        lengths: (B,) how many tokens of each sequence are valid.
+        dropout: the rate between recurrent layers.
+        head_dropout: the rate after the ReLU of `fc1`.
+        key: the key of both dropouts; without `key` and `masks` nothing is dropped.
+        masks: the masks of both dropouts, instead of a key.
 
     Returns:
         Logits.
 
     Raises:
-        ValueError, TypeError: those of `sequence_model`.
+        ValueError, TypeError: as `sequence_model`.
 
     Source: a text's class of that name; the maximum: Conneau et al. (2017),
     https://arxiv.org/abs/1705.02364.
@@ -95,7 +100,7 @@ def text_classifier(
     """
     check_parts(params, "fc1", "fc2", optional=["embedding", *_nn.LAYERS])
     between, before_head = randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
-    y, state = layers(params, ids, None, lengths=lengths, dropout=dropout, **between)
+    y, state = layers(params, ids, lengths=lengths, dropout=dropout, **between)
     features = jax.nn.relu(linear(params["fc1"], _nn.pool("max", y, state, lengths)))
     return linear(params["fc2"], _nn.dropout(features, head_dropout, **before_head))
 
@@ -109,24 +114,31 @@ def init_sentiment_classifier(
     num_layers: int = 2,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `sentiment_classifier`; the linear layer is `fc.1`, as in a `Sequential`.
+    """Returns parameters for `sentiment_classifier`; its linear layer is `fc.1`, of a `Sequential`.
 
-    Args and errors are those of `init_sequence_model`.
+    Takes the arguments of `init_sequence_model` and raises its errors.
 
-    Source: that of `sentiment_classifier`.
+    Source: as for `sentiment_classifier`.
 
     >>> init_sentiment_classifier(jax.random.key(0), 10, 4, 8)["fc"]["1"]["weight"].shape
     (1, 16)
     """
-    options = {"vocab_size": vocab_size, "num_layers": num_layers, "dtype": dtype}
     params = init_sequence_model(
-        key, "lstm", embedding_dim, hidden_size, 1, bidirectional=True, **options
+        key,
+        "lstm",
+        input_size=embedding_dim,
+        hidden_size=hidden_size,
+        output_size=1,
+        vocab_size=vocab_size,
+        num_layers=num_layers,
+        bidirectional=True,
+        dtype=dtype,
     )
     return params | {"fc": {"1": params["fc"]}}
 
 
 def sentiment_classifier(
-    params: Params,
+    params: Mapping[str, Any],
     ids: Integer[ArrayLike, "B T"],
     lengths: Lengths | None = None,
     *,
@@ -135,13 +147,14 @@ def sentiment_classifier(
     key: PRNGKeyArray | None = None,
     masks: DropoutMasks | None = None,
 ) -> Float[Array, " B"]:
-    """The probability of one of two classes from both directions' final states: `SentimentLSTM`.
+    """Predicts one of two classes from both directions' final states: `SentimentLSTM`.
 
-    For training, `jaxrnn.losses.binary_cross_entropy` takes it as the text does. Far from 0 that
-    loss has no gradient left; more stable is `sequence_model` with `fc.1` as `fc`, whose logits
-    `binary_cross_entropy_with_logits` takes.
+    The text trains it with `jaxrnn.losses.binary_cross_entropy`, whose gradient vanishes where the
+    logits are large. It is more stable to call `sequence_model` with `fc.1` as `fc`, and to give
+    its logits to `binary_cross_entropy_with_logits`.
 
-    Args, errors: those of `text_classifier`; `head_dropout` is before the linear layer.
+    Takes the arguments of `text_classifier` and raises its errors; `head_dropout` is the rate
+    before the linear layer.
 
     Returns:
         Probabilities.
@@ -156,7 +169,8 @@ def sentiment_classifier(
     check_parts(params["fc"], "1", of="fc")
     params = {**params, "fc": params["fc"]["1"]}
     logits, _ = sequence_model(
-        *(params, ids),
+        params,
+        ids,
         lengths=lengths,
         dropout=dropout,
         head_dropout=head_dropout,

@@ -1,13 +1,11 @@
-"""An LSTM with a layer norm over its outputs."""
+"""An LSTM with a layer norm after it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import check_lengths
 from .._init import (
     init_layer_norm,
     init_lstm,
@@ -16,12 +14,9 @@ from .._layers import Lengths, lstm
 from .._nn import (
     check_parts,
     layer_norm,
-    valid_steps,
 )
 from .._params import LSTMState
-
-
-Params = Mapping[str, Any]
+from ._sequence_model import zero_padding
 
 
 def init_layer_norm_lstm(
@@ -32,11 +27,11 @@ def init_layer_norm_lstm(
     num_layers: int = 1,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `layer_norm_lstm`; gains are 1, their biases 0.
+    """Returns parameters for `layer_norm_lstm`; gains are 1 and their biases 0.
 
-    Args and errors are those of `init_lstm`.
+    Takes the arguments of `init_lstm` and raises its errors.
 
-    Source: that of `layer_norm_lstm`.
+    Source: as for `layer_norm_lstm`.
 
     >>> sorted(init_layer_norm_lstm(jax.random.key(0), 3, 4))
     ['layer_norm', 'lstm']
@@ -46,27 +41,27 @@ def init_layer_norm_lstm(
 
 
 def layer_norm_lstm(
-    params: Params,
+    params: Mapping[str, Any],
     x: Float[ArrayLike, "B T I"],
     state: Any = None,
     *,
     lengths: Lengths | None = None,
 ) -> tuple[Float[Array, "B T H"], LSTMState]:
-    """An LSTM whose outputs are normalised at every step, its states not: `LSTMWithLayerNorm`.
+    """Normalises an LSTM's outputs at every step, but not its states: `LSTMWithLayerNorm`.
 
-    Normalisation inside the recurrence is another thing: `init_lstm(..., layer_norm=True)`.
+    For normalisation inside the recurrence, see `init_lstm(..., layer_norm=True)`.
 
     Args:
         params: `lstm` and `layer_norm`.
         x: the inputs.
         state: a pair h, c; zeros by default.
-        lengths: (B,) how many steps are valid; beyond them the output is 0.
+        lengths: (B,) how many steps of each sequence are valid; beyond them the output is 0.
 
     Returns:
         `(y, LSTMState(h, c))`.
 
     Raises:
-        ValueError, TypeError: those of `lstm` and `layer_norm`.
+        ValueError, TypeError: as `lstm` and `layer_norm`.
 
     Source: a text's class of that name; Ba, Kiros & Hinton (2016),
     https://arxiv.org/abs/1607.06450.
@@ -78,8 +73,4 @@ def layer_norm_lstm(
     """
     check_parts(params, "lstm", "layer_norm")
     y, state = lstm(params["lstm"], x, state, batch_first=True, lengths=lengths)
-    normal = layer_norm(params["layer_norm"], y)
-    if lengths is not None:
-        valid = valid_steps(check_lengths(lengths, y, True), y.shape[1])
-        normal = jnp.where(valid[..., None], normal, jnp.zeros_like(normal))
-    return normal, state
+    return zero_padding(layer_norm(params["layer_norm"], y), lengths), state

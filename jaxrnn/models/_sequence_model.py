@@ -1,4 +1,4 @@
-"""Embedding, recurrent layers, pooling over time and a linear layer: most models of the texts."""
+"""Most models of the texts: embedding, recurrent layers, pooling over time, a linear layer."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -29,14 +29,11 @@ from .._nn import (
 from .._params import structure
 
 
-Params = Mapping[str, Any]
-
-
 class DropoutMasks(NamedTuple):
-    """Dropout decided beforehand, True where a value is kept: to have the same in torch.
+    """Masks for both dropouts, True where a value is kept: with them torch can drop the same.
 
-    `layers` are what the recurrent layers take as `masks`, (L - 1, B, T, D·H); `head` is applied
-    before the last linear layer, (B, its features). None where nothing is dropped.
+    The recurrent layers take `layers` as their `masks`, (L - 1, B, T, D·H); `head` is applied
+    before the last linear layer, (B, its features). None means that nothing is dropped.
     """
 
     layers: Bool[ArrayLike, "..."] | None = None
@@ -55,16 +52,16 @@ def init_sequence_model(
     bidirectional: bool = False,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `sequence_model`, distributed as torch's would be.
+    """Returns parameters for `sequence_model`, distributed as torch's are.
 
     Args:
         key: a `jax.random` key.
         kind: `"rnn"`, `"lstm"` or `"gru"`.
-        input_size: features of `x`; those of the embedding where there is one.
-        hidden_size: of the recurrent layers.
+        input_size: features of `x`, or of the embedding where there is one.
+        hidden_size: features of h in the recurrent layers.
         output_size: classes, or values to predict.
-        vocab_size: rows of the embedding, for a model of ids; row 0 is the padding's.
-        num_layers: recurrent layers.
+        vocab_size: rows of the embedding, for a model of ids; row 0 belongs to the padding.
+        num_layers: number of recurrent layers.
         bidirectional: whether every layer also runs backwards.
         dtype: of the parameters.
 
@@ -72,10 +69,10 @@ def init_sequence_model(
         A dict of `embedding` (with a `vocab_size`), `rnn`, `lstm` or `gru`, and `fc`.
 
     Raises:
-        ValueError: an unknown `kind`, or a size that is no positive integer.
-        TypeError: `key` is no key, or `dtype` not floating.
+        ValueError: `kind` is unknown, or a size is not a positive integer.
+        TypeError: `key` is not a key, or `dtype` is not floating.
 
-    Source: that of `sequence_model`.
+    Source: the classes in the table of `jaxrnn.models`.
 
     >>> params = init_sequence_model(jax.random.key(0), "gru", 3, 8, 2, bidirectional=True)
     >>> sorted(params), params["fc"]["weight"].shape
@@ -99,7 +96,7 @@ def init_sequence_model(
 
 
 def sequence_model(
-    params: Params,
+    params: Mapping[str, Any],
     inputs: Float[ArrayLike, "B T I"] | Integer[ArrayLike, "B T"],
     state: Any = None,
     *,
@@ -113,36 +110,36 @@ def sequence_model(
     masks: DropoutMasks | None = None,
     checkpoint_every: int | None = None,
 ) -> tuple[Float[Array, "B *T O"], Any]:
-    """Recurrent layers over a sequence, then a linear layer: most models of the texts.
+    """Applies recurrent layers to a sequence, then a linear layer: most models of the texts.
 
     Args:
         params: layers of any kind under `rnn`, `lstm` or `gru`; `fc`; and `embedding`, if the
-            inputs are ids. Parts that torch has under other names are renamed so, as in
+            inputs are ids. Rename parts that have other names in torch, as in
             ``{"lstm": params["encoder"], "fc": params["out"]}``.
         inputs: (B, T, I) features, or (B, T) ids.
         state: the initial state of the recurrent layers; zeros by default.
-        pool: what of the sequence the head sees: `"last_state"`, the last layer's final h of every
-            direction; `"last_step"`, the output at the last step, of which the backward half has
-            seen that step only; `"max"` or `"mean"` over time; None for an output at every step.
-        lengths: (B,) how many steps of each sequence are valid. Padding takes part in nothing, and
+        pool: the part of the sequence that the head sees: `"last_state"`, the last layer's final h
+            of every direction; `"last_step"`, the output at the last step, where the backward
+            direction has seen that step only; `"max"` or `"mean"` over time; None for an output at
+            every step.
+        lengths: (B,) how many steps of each sequence are valid. Padding changes nothing, and
             without pooling the output there is 0.
-        padding_idx: the id whose embedding gets no gradient, that of `nn.Embedding` in torch; None
-            where that has none.
-        nonlinearity: of an RNN.
-        dropout: between recurrent layers.
-        head_dropout: before `fc`.
-        key: from which both dropouts are drawn; without it and `masks` there is none.
-        masks: the dropouts' masks themselves.
-        checkpoint_every: as of `lstm`, for long sequences; saves most with the pool `"last_state"`.
+        padding_idx: the id whose embedding gets no gradient, as in torch's `nn.Embedding`, or None.
+        nonlinearity: `"tanh"` or `"relu"`, for an RNN.
+        dropout: the rate between recurrent layers.
+        head_dropout: the rate before `fc`.
+        key: the key of both dropouts; without `key` and `masks` nothing is dropped.
+        masks: the masks of both dropouts, instead of a key.
+        checkpoint_every: as in `lstm`, for long sequences; it saves most with `"last_state"`.
 
     Returns:
         `(outputs, state)`: (B, O), or (B, T, O) without pooling; the layers' final state.
 
     Raises:
-        ValueError: an unknown `pool`, sizes that do not fit, `masks` as well as a key.
-        TypeError: dtypes that are mixed, ids that are no integers.
+        ValueError: `pool` is unknown, sizes do not fit, or there are both `masks` and a key.
+        TypeError: dtypes are mixed, or ids are not integers.
 
-    Source: the classes named at the head of this module; Graves, *Supervised sequence labelling*
+    Source: the classes in the table of `jaxrnn.models`; Graves, *Supervised sequence labelling*
     (2012), for the bidirectional ones.
 
     >>> params = init_sequence_model(jax.random.key(0), "lstm", 4, 8, 2, vocab_size=10)
@@ -153,7 +150,9 @@ def sequence_model(
     check_parts(params, "fc", optional=["embedding", *_nn.LAYERS])
     between, before_head = randomness(key, masks, dropout=dropout, head_dropout=head_dropout)
     y, state = layers(
-        *(params, inputs, state),
+        params,
+        inputs,
+        state=state,
         lengths=lengths,
         padding_idx=padding_idx,
         nonlinearity=nonlinearity,
@@ -163,22 +162,18 @@ def sequence_model(
     )
     features = y if pool is None else _nn.pool(pool, y, state, lengths)
     out = linear(params["fc"], _nn.dropout(features, head_dropout, **before_head))
-    if pool is None and lengths is not None:
-        valid = valid_steps(check_lengths(lengths, y, True), y.shape[1])
-        out = jnp.where(valid[..., None], out, jnp.zeros_like(out))
-    return out, state
+    return zero_padding(out, lengths) if pool is None else out, state
 
 
 def layers(
-    params: Params,
+    params: Mapping[str, Any],
     inputs: Any,
-    state: Any,
     *,
     dropout: float,
     padding_idx: int | None = 0,
     **options: Any,
 ) -> tuple[Float[Array, "B T DP"], Any]:
-    """Embedding, if there is one, and recurrent layers."""
+    """Applies the embedding, if there is one, and the recurrent layers."""
     if "embedding" in params:
         ids = check_ids("ids", inputs, rows(params["embedding"]), ndim=2)
         inputs = embedding(params["embedding"], ids, padding_idx=padding_idx)
@@ -191,13 +186,21 @@ def layers(
         if options.get("masks") is not None:
             raise ValueError("`masks.layers` are those between layers, but the model has one only")
         dropout = 0.0
-    return recurrent(params, inputs, state, dropout=dropout, **options)
+    return recurrent(params, inputs, dropout=dropout, **options)
+
+
+def zero_padding(y: Float[Array, "B T O"], lengths: Lengths | None) -> Float[Array, "B T O"]:
+    """Returns `y` with zeros at steps beyond the lengths."""
+    if lengths is None:
+        return y
+    valid = valid_steps(check_lengths(lengths, y, True), y.shape[1])
+    return jnp.where(valid[..., None], y, jnp.zeros_like(y))
 
 
 def randomness(
     key: PRNGKeyArray | None, masks: DropoutMasks | None, **rates: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the recurrent layers, and what the head's dropout are to draw from."""
+    """Returns the options with which the recurrent layers and the head's dropout draw."""
     for name, rate in rates.items():
         check_dropout(rate, name)
     if masks is not None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,103 +10,97 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._trees import describe, difference
-from ._history import Seen
+from ._history import Record
 
 
 class Run(NamedTuple):
-    """The arrays of a training: what a checkpoint holds."""
+    """The arrays of a training, as a checkpoint holds them."""
 
     params: Any
     opt_state: Any
     state: Any
-    plateau: Any  # numpy's numbers, which are at home in every process
+    plateau: Any  # numpy's numbers, which every process has
     best: Any
 
 
 class Loop:
-    """A training under way: its arrays, what it has seen, and the steps that still run."""
+    """The arrays of a training, its record, and the metrics of steps that still run."""
 
     def __init__(
-        self, run: Run, seen: Seen, step: Any, folder: Any, keep: int, save_every: int
+        self, run: Run, record: Record, step: Any, folder: Any, keep: int, save_every: int
     ) -> None:
-        self.run, self.seen, self.step = run, seen, step
+        self.run, self.record, self.step = run, record, step
         self.folder, self.keep, self.save_every = folder, keep, save_every
-        self.resumed, self.pending, self.first = len(seen.loss), [], {}
+        self.resumed, self.pending, self.first = len(record.loss), [], {}
 
     def epoch(self, batches: Iterable[Any], state: Any, rate: Any, key: Any, show: Any) -> None:
-        """All of its batches, but for those that a checkpoint has gone through."""
-        seen, n = self.seen, self.seen.start - 1
-        if self.resumed <= seen.start:
+        """Goes through an epoch's batches, after those that a checkpoint has been through."""
+        record, n = self.record, self.record.start - 1
+        if self.resumed <= record.start:
             self.run = self.run._replace(state=copy(state))
-        for n, batch in enumerate(map(_arrays, batches), seen.start):
+        for n, batch in enumerate(map(_arrays, batches), record.start):
             self.first = self.first or describe(batch)
             if wrong := difference(describe(batch), self.first, sizes=False):
-                raise ValueError(f"`batches` must be alike, but in {seen.where(n)} {wrong}")
+                raise ValueError(f"`batches` must be alike, but in {record.where(n)} {wrong}")
             if n < self.resumed:
                 continue
-            if self.save_every and n >= seen.saved + self.save_every:
+            if self.save_every and n >= record.saved + self.save_every:
                 self.check()
                 self.save()
             try:
                 new, metrics = self.step(self.run[:3], rate, key, np.uint32(n), batch)
             except (TypeError, ValueError) as error:
                 if wrong := difference(describe(batch), self.first):
-                    error.add_note(f"{seen.where(n)}: {wrong} as in the first batch")
+                    error.add_note(f"{record.where(n)}: {wrong} as in the first batch")
                 raise
             self.run = self.run._replace(**new)
             self.pending.append(metrics[:2])
             self.settle(ahead=1)
-            show(seen, batches, n - seen.start)
-        _check_number(n + 1 - seen.start, self.resumed - seen.start, seen, self.folder)
+            show(record, batches, n - record.start)
+        _check_count(n + 1 - record.start, self.resumed - record.start, record, self.folder)
         self.check()
 
     def settle(self, ahead: int = 0) -> None:
-        """Takes down what the steps gave, but for the last `ahead`, which may still run."""
+        """Records the metrics of all steps but the last `ahead`, which may still run."""
         while len(self.pending) > ahead:
             value, norm = map(float, self.pending.pop(0))
             if not math.isfinite(value):
-                raise self.stop(f"the loss is {value}", len(self.seen.loss))
-            self.seen.loss.append(value)
-            self.seen.grad_norm.append(norm)
+                raise self.stop(f"the loss is {value}", len(self.record.loss))
+            self.record.loss.append(value)
+            self.record.grad_norm.append(norm)
 
     def check(self) -> None:
         self.settle()
         if not _finite(self.run.params):
-            raise self.stop("the parameters are no longer finite", len(self.seen.loss) - 1)
+            raise self.stop("the parameters are no longer finite", len(self.record.loss) - 1)
 
     def stop(self, why: str, n: int) -> FloatingPointError:
-        """Says where, what the cause was if it lies in an earlier step, and what is saved."""
-        seen = self.seen
-        norms = enumerate(seen.grad_norm[seen.start :], seen.start)
+        """Returns an error that names the step, an earlier cause, and the last checkpoint."""
+        record = self.record
+        norms = enumerate(record.grad_norm[record.start :], record.start)
         first = next((i for i, norm in norms if not math.isfinite(norm)), n)
-        cause = "" if first == n else f", the gradient not finite in {seen.where(first)}"
-        last = f"{seen.saved} in {self.folder}" if seen.saved else "none"
+        cause = "" if first == n else f", the gradient not finite in {record.where(first)}"
+        last = f"{record.saved} in {self.folder}" if record.saved else "none"
         return FloatingPointError(
-            f"{why} after {seen.where(n)}{cause}; the last good checkpoint: {last}"
+            f"{why} after {record.where(n)}{cause}; the last good checkpoint: {last}"
         )
 
     def save(self) -> None:
         if self.folder is not None:
-            self.seen.saved = len(self.seen.loss)
-            record = asdict(self.seen)
-            checkpoints_module().save(
-                self.folder, self.seen.saved, self.run, record, keep=self.keep
-            )
+            from .. import checkpoints  # not before it is needed: orbax takes a second to load
+
+            self.record.saved = len(self.record.loss)
+            record = asdict(self.record)
+            checkpoints.save(self.folder, self.record.saved, self.run, record, keep=self.keep)
 
 
 def copy(tree: Any) -> Any:
-    """For a step that consumes what it is given; strongly typed, as what it returns will be."""
+    """Copies arrays, for a step that consumes its arguments; with strong types, as steps return."""
     return jax.tree.map(lambda a: jnp.array(a, jnp.asarray(a).dtype), tree)
 
 
-def checkpoints_module() -> ModuleType:
-    from .. import checkpoints  # not before it is needed: orbax takes a second to load
-
-    return checkpoints
-
-
 def _arrays(batch: Any) -> tuple[Any, ...]:
-    """The loss's arguments; what is no JAX array, a tensor of torch's for one, as numpy's."""
+    """Returns the loss's arguments; other arrays than JAX's, such as torch's, become numpy's."""
     batch = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     return jax.tree.map(lambda a: a if isinstance(a, jax.Array) else np.asarray(a), batch)
 
@@ -117,13 +110,13 @@ def _finite(tree: Any) -> Any:
     return jnp.array([jnp.isfinite(a).all() for a in jax.tree.leaves(tree)]).all()
 
 
-def _check_number(given: int, before: int, seen: Seen, folder: Any) -> None:
-    """Of an epoch's batches; `before` were there when the checkpoint was saved."""
-    if given == 0:
-        again = ": can they be gone through only once, as a generator's?" if seen.epoch else ""
-        raise ValueError(f"`batches` gave none in epoch {seen.epoch}{again}")
-    if given < before:
+def _check_count(count: int, before: int, record: Record, folder: Any) -> None:
+    """An epoch must have batches, and at least as many as `before` its checkpoint."""
+    if count == 0:
+        again = ": can they be gone through only once, as a generator's?" if record.epoch else ""
+        raise ValueError(f"`batches` gave none in epoch {record.epoch}{again}")
+    if count < before:
         raise ValueError(
-            f"`batches` gave {given} in epoch {seen.epoch}, but the checkpoint in {folder} has "
+            f"`batches` gave {count} in epoch {record.epoch}, but the checkpoint in {folder} has "
             f"gone through {before}: are they other ones?"
         )

@@ -1,4 +1,4 @@
-"""A training step as a pure function, and the same with what a loop carries."""
+"""A training step as a pure function, and the step that `fit` repeats."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from .._trees import describe, difference, norm
 
 
 class Metrics(NamedTuple):
-    """A step's loss, the norm of its gradient before any clipping, and what else the loss gave."""
+    """A step's loss, the norm of its gradient before clipping, and the loss's other results."""
 
     loss: Float[Array, ""]
     grad_norm: Float[Array, ""]
@@ -22,7 +22,7 @@ class Metrics(NamedTuple):
 def train_step(
     loss: Callable[..., Any], optimizer: optax.GradientTransformation, *, has_aux: bool = False
 ) -> Callable[..., tuple[Any, Any, Metrics]]:
-    """A step from a loss and an optimiser: what `zero_grad`, `backward` and `step` do in torch.
+    """Makes a step from a loss and an optimiser: torch's `zero_grad`, `backward` and `step`.
 
     The function that it returns is jitted, and computes::
 
@@ -30,12 +30,12 @@ def train_step(
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
 
-    It is pure: scan over it, `vmap` it, or give it arrays that are split over a mesh.
+    It is pure: scan over it, `vmap` it, or pass it arrays that are split over a mesh.
 
     Args:
-        loss: `loss(params, *batch, **options)`, a scalar, or with `has_aux` a scalar and anything
-            else, as in `jax.value_and_grad`; batch and options are arrays.
-        optimizer: of `jaxrnn.optim` or optax; clipping is a link of its chain.
+        loss: `loss(params, *batch, **options)` returns a scalar, or with `has_aux` a scalar and
+            anything else, as for `jax.value_and_grad`; batch and options are arrays.
+        optimizer: from `jaxrnn.optim` or optax; clipping is a link of its chain.
         has_aux: whether the loss returns more than the scalar.
 
     Returns:
@@ -65,16 +65,16 @@ def train_step(
 
 
 def loop_step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
-    """`train_step` with a rate, the step's own key, and a state that is carried."""
+    """Makes the step of `fit`: `train_step` with a rate, a key for each step, a carried state."""
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(run: tuple[Any, Any, Any], rate: Any, key: Any, n: Any, batch: Any) -> Any:
         params, opt_state, state = run
         options = {} if key is None else {"key": jax.random.fold_in(key, n)}
         options |= {} if state is None else {"state": state}
-        one = train_step(loss, made(optimizer, rate), has_aux=state is not None)
-        params, opt_state, metrics = one(params, opt_state, *batch, **options)
-        # Of the same leaves: an LSTM's may have been given as a pair.
+        bare = train_step(loss, optimizer_at(optimizer, rate), has_aux=state is not None)
+        params, opt_state, metrics = bare(params, opt_state, *batch, **options)
+        # Only leaves are compared: the first state of an LSTM may be a pair.
         leaves = jax.tree.leaves(metrics.aux)
         if wrong := difference(describe(leaves), describe(jax.tree.leaves(state))):
             raise ValueError(f"the `state` that `loss` returns must be like the one given: {wrong}")
@@ -85,5 +85,6 @@ def loop_step(loss: Callable[..., Any], optimizer: Any) -> Callable[..., Any]:
     return step
 
 
-def made(optimizer: Any, rate: Any) -> optax.GradientTransformation:
+def optimizer_at(optimizer: Any, rate: Any) -> optax.GradientTransformation:
+    """Returns the optimiser; with a rate, `optimizer` is the function that makes it."""
     return optimizer if rate is None else optimizer(rate)
