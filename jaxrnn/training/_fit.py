@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, PRNGKeyArray
 
 from .._check import check_key, check_positive, is_integer
-from .._schedules import Plateau, check_rates
+from ..optim import Plateau
+from ..optim._schedules import check_rates
 from ._history import History, Record
 from ._loop import Loop, Run, copy
 from ._progress import show_progress

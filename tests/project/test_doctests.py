@@ -7,13 +7,14 @@ import pkgutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrnn
 
 
 MODULES = [module.name for module in pkgutil.walk_packages(jaxrnn.__path__, "jaxrnn.")]
-GLOBALS = {"jax": jax, "jnp": jnp, "np": np}
+GLOBALS = {"jax": jax, "jnp": jnp, "np": np, "optax": optax}
 
 
 @pytest.mark.parametrize("name", MODULES)
