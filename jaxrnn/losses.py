@@ -33,28 +33,28 @@ def cross_entropy(
         l_n &= -\sum_c w_c q_{nc} \log \mathrm{softmax}(x_n)_c \\
         \mathrm{mean} &= \sum_n l_n / \sum_n w_{y_n}
 
-    The sums leave out the n whose y is `ignore_index`: whatever stands in their logits, NaN
-    included, changes neither value nor gradient (torch's gradient there would be NaN). The bare
-    case is `optax.softmax_cross_entropy_with_integer_labels`, but that takes the logit from the
-    logarithm of the sum, which rounds worse where logits are large.
+    The sums leave out the n whose y is `ignore_index`: their logits, even NaN, change neither value
+    nor gradient (torch's gradient there is NaN). Without options it is
+    `optax.softmax_cross_entropy_with_integer_labels`, which subtracts the logit from the logarithm
+    of the sum and so loses digits where logits are large.
 
     Args:
         logits: x of shape (C,), (N, C) or (N, C, d1, …): classes on axis 1, as in torch.
-        targets: y, integers of the shape (), (N,) or (N, d1, …); or, floating and shaped like
-            `logits`, probabilities, which replace [c = y_n], and whose mean divides by N · d1 · ….
+        targets: y, integers of the shape (), (N,) or (N, d1, …); or floating probabilities with
+            the shape of `logits`, which replace [c = y_n], and whose mean divides by N · d1 · ….
         weight: w, of shape (C,); 1 by default.
-        ignore_index: the class of targets that do not count; padding, mostly.
+        ignore_index: the class of targets that do not count, such as padding.
         label_smoothing: ε, from 0 to 1.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Returns:
-        A scalar, or without reduction the shape of the class targets. The mean of nothing is NaN,
-        its gradient 0.
+        A scalar, or without reduction an array of the shape of the class targets. The mean of
+        nothing is NaN, and its gradient is 0.
 
     Raises:
-        ValueError: shapes that do not fit, a target out of range or an unknown option. Where the
-            targets are traced, one out of range makes its loss and gradient NaN instead.
-        TypeError: dtypes that are mixed, or no numbers.
+        ValueError: shapes do not fit, a target is out of range, or an option is unknown. A traced
+            target out of range makes its loss and gradient NaN instead.
+        TypeError: dtypes are mixed, or not numbers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html;
     label smoothing: Szegedy et al. (2015), https://arxiv.org/abs/1512.00567.
@@ -111,11 +111,11 @@ def mse_loss(
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Returns:
-        A scalar, or the shape of `input` without reduction.
+        A scalar, or without reduction an array of the shape of `input`.
 
     Raises:
-        ValueError: shapes that differ (torch warns, and broadcasts), or an unknown `reduction`.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: shapes differ (torch warns and broadcasts), or `reduction` is unknown.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html
 
@@ -142,20 +142,23 @@ def binary_cross_entropy(
         l &= -w \left(y \max(\log x, -100) + (1 - y) \max(\log(1 - x), -100)\right) \\
         \partial l / \partial x &= w (x - y) / \max(x (1 - x), 10^{-12})
 
-    The derivative is torch's, not that of the clamped value: ±1e12 where x is 0 and y is 1, or the
-    other way round. That for y is of the clamped value (±100 where x is 0 or 1; torch has ±inf).
-    Optax has no such loss.
+    The derivative with respect to x is torch's, not the derivative of the clamped value: it is
+    ±1e12 where x is 0 and y is 1, or the other way round. The derivative with respect to y is the
+    clamped value's (±100 where x is 0 or 1; torch has ±inf). Optax has no such loss.
 
     Args:
         input: x, probabilities of any shape.
         target: y, probabilities, of the same shape and dtype.
         weight: w, broadcast to that shape; the mean still divides by the number of elements.
-        reduction: as in `mse_loss`, and so is what returns.
+        reduction: as in `mse_loss`.
+
+    Returns:
+        As `mse_loss`.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown `reduction`, or no probability. Where the
-            arrays are traced, a value out of [0, 1] makes its loss and gradient NaN instead.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: shapes do not fit, `reduction` is unknown, or a value is not a probability. A
+            traced value out of [0, 1] makes its loss and gradient NaN instead.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
 
@@ -176,19 +179,19 @@ def binary_cross_entropy_with_logits(
     pos_weight: Float[ArrayLike, "..."] | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    r"""The same on logits: `torch.nn.functional.binary_cross_entropy_with_logits`.
+    r"""The same of logits: `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     .. math:: l = -w \left(p y \log \sigma(x) + (1 - y) \log \sigma(-x)\right)
 
-    `optax.sigmoid_binary_cross_entropy` is the case without w and p. For a confident and right x it
-    keeps the digits that torch's form of the equation cancels.
+    Without w and p it is `optax.sigmoid_binary_cross_entropy`. For a confident and right x it keeps
+    the digits that torch's form of the equation cancels.
 
     Args:
         input: x, logits of any shape.
         target: y, of the same shape and dtype, from 0 to 1; not checked, as in torch.
         pos_weight: p, broadcast to that shape.
 
-    `weight`, `reduction`, what returns and what raises are as in `binary_cross_entropy`.
+    `weight`, `reduction`, results and errors are those of `binary_cross_entropy`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
 
@@ -213,19 +216,19 @@ def _binary(x: Array, y: Array) -> Array:
 @_binary.defjvp
 def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (x, y), (dx, dy) = primals, tangents
-    for_x = (x - y) / jnp.maximum(x * (1 - x), float(np.float32(1e-12)))  # torch's is a float
+    for_x = (x - y) / jnp.maximum(x * (1 - x), float(np.float32(1e-12)))  # in torch it is a float
     for_y = jnp.maximum(jnp.log1p(-x), -100) - jnp.maximum(jnp.log(x), -100)
     return _binary(x, y), for_x * dx + for_y * dy
 
 
-def _floats(**given: Any) -> list[Array]:
-    """The arguments as arrays of one floating dtype, that of the first; None is 1."""
+def _floats(**arguments: Any) -> list[Array]:
+    """Returns the arguments as arrays of the first one's dtype, which is floating; None is 1."""
     arrays: list[Array] = []
-    for name, value in given.items():
+    for name, value in arguments.items():
         array = as_array(name, np.ones((), arrays[0].dtype) if value is None else value)
         arrays.append(array)
         check_dtype(name, arrays[0].dtype, jnp.floating, "floating")
-        check_same_dtype(f"`{name}`", array, f"`{next(iter(given))}`", arrays[0])
+        check_same_dtype(f"`{name}`", array, f"`{next(iter(arguments))}`", arrays[0])
     return arrays
 
 
@@ -243,7 +246,7 @@ def _is_class(y: Any, classes: int) -> Any:
 
 
 def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int) -> None:
-    """`y` are integers, of the shape of the logits without their classes, in range where known."""
+    """Targets must be integers of the logits' shape without classes, in range if not traced."""
     check_dtype("targets", y.dtype, jnp.integer, "integers, or floating probabilities")
     shape, classes = logits[:axis] + logits[axis + 1 :], logits[axis]
     if y.shape != shape:
@@ -262,7 +265,7 @@ def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int
 
 
 def _probabilities(name: str, x: Array) -> Array:
-    """`x` in at least float32, NaN (and so is its gradient) where it is no probability."""
+    """Returns `x` in at least float32; NaN, with a gradient of NaN, where not a probability."""
     if not is_traced(x):
         known = np.asarray(x)
         for wrong in known[~((known >= 0) & (known <= 1))]:
