@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array
 
+from ._check import check_dtype, check_same_dtype, is_traced
 from ._params import listed, structure, to_jax
 
 
@@ -145,10 +145,8 @@ def arrays_of(weights: Any) -> dict[str, Array]:
     found = {name: to_jax(name, a) for name, a in weights.items()}
     for name, a in found.items():
         first, b = next(iter(found.items()))
-        if not jnp.issubdtype(a.dtype, jnp.floating):
-            raise TypeError(f"`{name}` must be floating, got {a.dtype}")
-        if a.dtype != b.dtype:
-            raise TypeError(f"`{name}` is {a.dtype}, but `{first}` {b.dtype}: cast one of them")
+        check_dtype(name, a.dtype, jnp.floating, "floating")
+        check_same_dtype(f"`{name}`", a, f"`{first}`", b)
         if a.ndim == 0:
             raise ValueError(f"`{name}` must be an array, got a single number")
     return found
@@ -156,7 +154,7 @@ def arrays_of(weights: Any) -> dict[str, Array]:
 
 def zero(name: str, a: Array, why: str) -> Array:
     """0, but NaN if `a` is not 0 and its values are traced, so that they cannot be refused."""
-    if not isinstance(a, Tracer) and np.any(np.asarray(a) != 0):
+    if not is_traced(a) and np.any(np.asarray(a) != 0):
         raise ValueError(f"`{name}` is not 0, but {why}")
     return jnp.where(jnp.any(a != 0), jnp.nan, 0).astype(a.dtype)
 

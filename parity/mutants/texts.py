@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrnn import _attention, _nn, _seq2seq, data, models, optim, text
+from jaxrnn import _nn, data, models, optim, rnn_cell, text
+from jaxrnn.models import _attention, _layer_norm_lstm, _seq2seq, _sequence_model
 
 from ..texts import recipe as recipes
 from ..texts import sequences
@@ -75,7 +76,7 @@ def variance(ddof: int) -> Change:
         width = jnp.sqrt(y.var(-1, keepdims=True, ddof=ddof) + 1e-5)
         return (y - y.mean(-1, keepdims=True)) / width * params["weight"] + params["bias"]
 
-    return instead(models, "layer_norm", normal)
+    return instead(_layer_norm_lstm, "layer_norm", normal)
 
 
 def normalised_state(result: Any) -> Any:
@@ -94,7 +95,7 @@ def late_below(params: Any, x: Any) -> Any:
     states = [jnp.zeros((len(x), len(params["fc"]["weight"][0])))] * len(cells)
     for x_t in x.swapaxes(0, 1):
         below = [x_t, *states[:-1]]
-        states = [models.rnn_cell(*each) for each in zip(cells, below, states, strict=True)]
+        states = [rnn_cell(*each) for each in zip(cells, below, states, strict=True)]
     return _nn.linear(params["fc"], states[-1])
 
 
@@ -210,12 +211,13 @@ MISTAKES = {
     "dropout keeps what it should drop": planted("1.3", "trained",
         with_inputs(head=lambda x, head: ~head)),
     "a gradient for the padding's embedding": planted("1.3", "evaluated",
-        instead(models, "embedding", lambda right, params, ids, padding_idx: right(params, ids))),
+        instead(_sequence_model, "embedding",
+                lambda right, params, ids, padding_idx: right(params, ids))),
     "first layer's final state": planted("1.5", "GRUClassifier, evaluated", instead(_nn, "pool",
         lambda right, how, y, state, lengths: state[0])),
     "lengths ignored": planted("1.10", "packed", lambda right: lambda params, x, lengths: right(
         params, x=x)),
-    "layer norm with eps 1e-6": planted("1.12", "2 layers", instead(models, "layer_norm",
+    "layer norm with eps 1e-6": planted("1.12", "2 layers", instead(_layer_norm_lstm, "layer_norm",
         lambda right, params, y: right(params, y, eps=1e-6))),
     "layer norm with the unbiased variance": planted("1.12", "2 layers", variance(ddof=1)),
     "final state normalised, too": planted("1.12", "2 layers", returned(normalised_state)),

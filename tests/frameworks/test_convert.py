@@ -581,7 +581,7 @@ TYPES = {
     ),
     "mixed dtypes": (
         lambda: convert.to_keras(GRU_CELL | {"bias_hh": np.ones(15, np.float32)}),
-        "`bias_hh` is float32, but `weight_ih` float64: cast one of them",
+        "`bias_hh` is float32, but `weight_ih` is float64: cast one of them",
     ),
     "no arrays": (
         lambda: convert.from_keras([[1.0], [2.0]]),
