@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from ._layouts import (
+from .layouts import (
     RESETS,
     Layout,
     arrays_of,
@@ -34,7 +34,7 @@ from ._layouts import (
     write,
     zero,
 )
-from ._params import from_state_dict, listed, structure
+from .._params import from_state_dict, listed, structure
 
 
 _KEYWORD = {"if": "if_", "if_": "if"}  # which nnx cannot have as an attribute

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._check import check_dtype, check_same_dtype, is_traced
-from ._params import listed, structure, to_jax
+from .._check import check_dtype, check_same_dtype, is_traced
+from .._params import listed, structure, to_jax
 
 
 Parts = dict[tuple[str, str], Array]  # by tensor and gate
