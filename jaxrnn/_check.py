@@ -6,7 +6,7 @@ cause.
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +18,6 @@ from ._params import LSTMState, Structure, is_tensor, structure
 
 
 Arrays = dict[str, Array]
-
-
-class Options(NamedTuple):
-    """The options that all three layers share."""
-
-    batch_first: bool = False
-    lengths: Any = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    key: Any = None
-    masks: Any = None
-    recurrent_masks: Any = None
-    return_all_states: bool = False
-    checkpoint_every: int | None = None
-    implementation: str | None = None
 
 
 def check_cell(

@@ -10,7 +10,8 @@ from helpers import LAYERS, assert_close, assert_equal, assert_refused, every_la
 from helpers import draw as draw_layer
 
 import jaxrnn
-from jaxrnn import Structure, _layouts, convert
+from jaxrnn import Structure, convert
+from jaxrnn.convert import layouts as _layouts
 
 
 INPUT, HIDDEN, BATCH = 3, 5, 4
