@@ -1,8 +1,8 @@
 """The first layer that differs: what torch's submodules return against what the JAX function tags.
 
-In torch a value is known by the path of the submodule that returns it. In JAX it is tagged with
-JAX's own `jax.ad_checkpoint.checkpoint_name(value, "encoder.lstm")`, which changes nothing and asks
-for no import of this package.
+In torch a value has the name of the submodule that returns it. In JAX the user tags it with JAX's
+own `jax.ad_checkpoint.checkpoint_name(value, "encoder.lstm")`, which changes nothing and needs no
+import of this package.
 """
 
 from collections import OrderedDict
@@ -17,15 +17,9 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from ..pair import draw
 from ..report.port import Report, report_of
-from .adapt import (
-    Mapper,
-    flat,
-    parameters_of,
-    plain,
-    system_of,
-)
-from .jaxpr import Seen, Tags
-from .port import checked, first_run, laid_out, run_both, told
+from .adapt import Mapper, flat, parameters_of, plain, system_of
+from .jaxpr import Tagged, Tags
+from .port import checked, first_run, laid_out, remarks, run_both
 
 
 def trace(
@@ -39,75 +33,75 @@ def trace(
     dtype: str = "float64",
     device: str = "cpu",
 ) -> Report:
-    """Compares values on the way, in torch's order, so that the first layer that differs is named.
+    """Compares values on the way in torch's order, and so names the first layer that differs.
 
-    The JAX function tags what is to be compared, under torch's names::
+    The JAX function tags the values to compare, under torch's names::
 
         from jax.ad_checkpoint import checkpoint_name
 
         y, state = jaxrnn.lstm(params["encoder"]["lstm"], x)
         y = checkpoint_name(y, "encoder.lstm")
 
-    What a submodule returns beside its first tensor is called by its path in the result, such as
+    The further tensors of a submodule's result have their path in it after the name, such as
     `"encoder.lstm.1.0"` for h_n. The values of a submodule that is called several times are stacked
-    along a new leading axis, as are those of a tag inside `jax.lax.scan`.
+    along a new leading axis, as are the values of a tag inside `jax.lax.scan`.
 
     Args:
         torch_module: the module; hooks are put on a copy of it.
         jax_function: `f(params, *inputs)` with tags in it.
-        inputs: as all others, of `parity.compare`.
+        inputs: this and all other arguments are those of `parity.compare`.
 
     Returns:
-        A `Report` on the values in the order in which torch computes them; its remarks list names
-        of torch that no tag has, tags that are no name of torch, and tags that cannot be read.
+        A `Report` on the values in the order in which torch computes them. Its remarks list torch's
+        names without a tag, tags that are not a name of torch, and tags that cannot be read.
 
     Raises:
-        ValueError: no value is tagged, or none under a name of torch's; and as `parity.compare`.
-        TypeError: `torch_module` is no module; and as `parity.compare`.
+        ValueError: no value is tagged with a name of torch; and as `parity.compare`.
+        TypeError: `torch_module` is not a module; and as `parity.compare`.
     """
     torch_module = checked(torch_module, jax_function)
     if not isinstance(torch_module, nn.Module):
         kind = type(torch_module).__name__
         raise TypeError(f"`torch_module` must be a torch.nn.Module, whose parts have names: {kind}")
     parameters = parameters_of(torch_module, params)
-    hooks = Hooks()
-    tags = Tags(jax_function)
+    hooks, tags = Hooks(), Tags(jax_function)
     system = system_of(torch_module, tags, parameters, inputs, mapping, hooks)
-    results = first_run(system, parameters, torch_module, dtype, device)
-    data = draw(system._replace(differentiate=False), dtype, parameters.own)
+    returned = first_run(system, parameters, torch_module, dtype, device)
+    data = draw(system._replace(differentiate=False), dtype, parameters.arrays)
     with jax.enable_x64(dtype == "float64"):
-        seen = jax.eval_shape(lambda: system.jax(system.nest(data.params), **data.inputs))
-    places, strange = _places(seen, hooks.calls)
-    if not places:
-        raise ValueError(_nothing([*strange, *tags.hidden], hooks.calls))
-    names = [name for name in results if name in places]
-    system = laid_out(system, torch_module, {n: results[n] for n in names}, batch_first)
-    theirs, ours = system.torch, system.jax
+        tagged = jax.eval_shape(lambda: system.jax(system.nest(data.params), **data.inputs))
+    readers, unknown = _readers(tagged, hooks.calls)
+    if not readers:
+        raise ValueError(_nothing([*unknown, *tags.hidden], hooks.calls))
+    names = [name for name in returned if name in readers]
+    system = laid_out(system, torch_module, {n: returned[n] for n in names}, batch_first)
+    run_torch, run_jax = system.torch, system.jax
 
-    def picked(*args: Any, **kwargs: Any) -> Any:
-        found = ours(*args, **kwargs)
-        return [places[name](found) for name in names]
+    def values(*args: Any, **kwargs: Any) -> Any:
+        tagged = run_jax(*args, **kwargs)
+        return [readers[name](tagged) for name in names]
 
     system = system._replace(
         name=f"{system.name}, traced",
-        torch=lambda *args, **kwargs: [theirs(*args, **kwargs)[name] for name in names],
-        jax=picked,
+        torch=lambda *args, **kwargs: [run_torch(*args, **kwargs)[name] for name in names],
+        jax=values,
         differentiate=False,
         stacked=[leaf for n, leaves in hooks.calls.values() if n > 1 for leaf in leaves],
     )
-    reference, found = run_both(system, parameters, dtype, device, {})
+    reference, results = run_both(system, parameters, dtype, device, {})
     facts = {
-        "not tagged in JAX": [n for n, (_, own) in hooks.calls.items() if not {*own} & {*places}],
-        "tagged in JAX, but no name of torch's": strange,
+        "not tagged in JAX": [n for n, (_, own) in hooks.calls.items() if not {*own} & {*readers}],
+        "tagged in JAX, but no name of torch's": unknown,
         "tagged where it cannot be read, inside a `cond` or `while`": tags.hidden,
     }
-    return report_of(system, reference, found, told(facts))
+    return report_of(system, reference, results, remarks(facts))
 
 
 class Hooks:
-    """Keeps what every submodule returns; `calls` says how often each did, and its leaves' names.
+    """Keeps what every submodule returns, and stacks the values of several calls.
 
-    Of several calls the values are stacked. The first leaf is called like the submodule.
+    `calls` has the number of calls of each, and the names of its leaves, of which the first is its
+    own.
     """
 
     calls: dict[str, tuple[int, list[str]]]
@@ -129,13 +123,13 @@ class Hooks:
                 part.register_forward_hook(hook)
 
         def results() -> Any:
-            found, self.calls = OrderedDict(), {}
+            values, self.calls = OrderedDict(), {}
             for name, every in runs.items():
                 names = [name, *(f"{name}.{path}" for path, _ in every[0][1:])][: len(every[0])]
                 self.calls[name] = len(every), names
                 for i, leaf in enumerate(names):
-                    found[leaf] = _stack(torch.stack, [run[i][1] for run in every])
-            return found
+                    values[leaf] = _stack(torch.stack, [run[i][1] for run in every])
+            return values
 
         return results
 
@@ -145,22 +139,22 @@ def _stack(stack: Callable[..., Any], values: list[Any]) -> Any:
     return stack(values) if alike and len(values) > 1 else values[0]
 
 
-def _places(
-    seen: Seen, calls: Mapping[str, tuple[int, list[str]]]
-) -> tuple[dict[str, Callable[[Seen], Any]], list[str]]:
-    """For each of torch's names that has a tag, what gets its value; and tags that have no name."""
+def _readers(
+    tagged: Tagged, calls: Mapping[str, tuple[int, list[str]]]
+) -> tuple[dict[str, Callable[[Tagged], Any]], list[str]]:
+    """For each of torch's names that has a tag, a function that reads its value; and other tags."""
     known = {leaf: (n, [leaf]) for n, leaves in calls.values() for leaf in leaves} | {**calls}
-    places: dict[str, Callable[[Seen], Any]] = {}
-    for (tag, stacked), values in seen.items():
+    readers: dict[str, Callable[[Tagged], Any]] = {}
+    for (tag, stacked), values in tagged.items():
         n, leaves = known.get(tag, (1, []))
         single = stacked or n == 1  # else the values of the first call, then those of the second
         each = len(values) if single else max(1, len(values) // n)
         for i, leaf in enumerate(leaves[:each]):
             part = slice(i, i + 1) if single else slice(i, None, each)
-            places[leaf] = lambda seen, key=(tag, stacked), part=part: _stack(
-                jnp.stack, seen[key][part]
+            readers[leaf] = lambda tagged, key=(tag, stacked), part=part: _stack(
+                jnp.stack, tagged[key][part]
             )
-    return places, list(dict.fromkeys(tag for tag, _ in seen if tag not in known))
+    return readers, list(dict.fromkeys(tag for tag, _ in tagged if tag not in known))
 
 
 def _nothing(tags: Sequence[str], calls: Mapping[str, Any]) -> str:
