@@ -6,7 +6,7 @@ runs in the precision that it is given, over all sequences at once, and autograd
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -135,12 +135,10 @@ def outputs(case: Case, leaves: Leaves, masks: np.ndarray | None, how: How = TOR
     return named(case, ys[how.layer], [anp.stack(parts) for parts in zip(*finals, strict=True)])
 
 
-def gradients(
-    case: Case, leaves: Leaves, cotangents: Arrays, masks: np.ndarray | None, how: How = TORCH
-) -> Arrays:
-    """The gradient of the outputs' product with `cotangents`, by every leaf."""
-    scalar = lambda leaves: dot(cotangents, outputs(case, leaves, masks, how))
-    return {f"grad {name}": g for name, g in grad(scalar)(leaves).items()}
+def gradients(run: Callable[[Leaves], Leaves], leaves: Leaves, cotangents: Arrays) -> Arrays:
+    """Returns the gradient, by every leaf, of the product of `run`'s outputs with `cotangents`."""
+    score = lambda leaves: dot(cotangents, run(leaves))
+    return {f"grad {name}": g for name, g in grad(score)(leaves).items()}
 
 
 def _cell(leaves: Mapping[str, Any], suffix: str) -> Leaves:
