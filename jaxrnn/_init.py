@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, PRNGKeyArray
 
-from ._check import check_key, check_padding_idx, check_positive
+from ._check import check_dtype, check_key, check_padding_idx, check_positive, is_integer
 from ._params import Structure, from_state_dict, to_state_dict
 
 
@@ -236,8 +235,7 @@ def _check_sizes(found: Structure) -> None:
         input_size=found.input_size, hidden_size=found.hidden_size, num_layers=found.num_layers
     )
     proj_size = found.proj_size
-    whole = isinstance(proj_size, Integral) and not isinstance(proj_size, bool)
-    if not whole or not 0 <= proj_size < found.hidden_size:
+    if not is_integer(proj_size) or not 0 <= proj_size < found.hidden_size:
         raise ValueError(
             f"`proj_size` must be 0 or a positive integer below hidden_size = {found.hidden_size}, "
             f"got {proj_size!r}"
@@ -362,5 +360,4 @@ def init_layer_norm(normalized_shape: int, *, dtype: Any = float) -> dict[str, A
 
 
 def _check_floating(dtype: Any) -> None:
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"`dtype` must be floating, got {dtype!r}")
+    check_dtype("dtype", dtype, jnp.floating, "floating")

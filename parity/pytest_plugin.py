@@ -1,6 +1,6 @@
-"""For pytest: the fixture `assert_parity`, and a page of all comparisons of a run.
+"""The pytest plugin: the fixture `assert_parity`, and a page of all comparisons of a run.
 
-Each run of pytest in the environment loads it, so that it imports neither torch nor jax.
+Every run of pytest in the environment loads it, so it imports neither torch nor jax.
 """
 
 import importlib.util
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from . import pytest_run as session
-from .report.html import frame
+from .ports import pytest_state
+from .report import html
 
 
 DTYPES = ("float64", "float32", "bfloat16")
@@ -34,15 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    before = session.dtype, session.reports
-    config.add_cleanup(lambda: session.set_to(*before))
-    session.set_to(config.option.parity_dtype, None)
+    dtype, reports = pytest_state.dtype, pytest_state.reports
+    config.add_cleanup(lambda: pytest_state.set_to(dtype, reports))
+    pytest_state.set_to(config.option.parity_dtype, None)
     if (path := config.option.parity_report) is not None:
         if not path.absolute().parent.is_dir():
             raise pytest.UsageError(f"--parity-report {path}: there is no such folder")
         if importlib.util.find_spec("matplotlib") is None:
             raise pytest.UsageError("--parity-report needs matplotlib, of the extra `parity`")
-        session.set_to(config.option.parity_dtype, [])
+        pytest_state.set_to(config.option.parity_dtype, [])
         if not hasattr(config, "workerinput"):  # of pytest-xdist, whose workers only compare
             config.pluginmanager.register(Page(path.absolute()))
 
@@ -59,19 +59,19 @@ def assert_parity() -> Callable[..., Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What has been compared goes with the test's report, as text: maybe to another process."""
+    """Adds what the test compared to its report, as plain text, which other processes can read."""
     report = yield
-    if session.reports:
-        from .report.pictures import section
+    if pytest_state.reports:
+        from .report.port import section
 
-        name = lambda each: f"{item.nodeid}: {each.name} [{each.about['dtype']}]"
-        vars(report)["parity"] = [(name(r), r.passed, section(r)) for r in session.reports]
-        session.reports.clear()
+        title = lambda r: f"{item.nodeid}: {r.name} [{r.about['dtype']}]"
+        vars(report)["parity"] = [(title(r), r.passed, section(r)) for r in pytest_state.reports]
+        pytest_state.reports.clear()
     return report
 
 
 class Page:
-    """Collects the comparisons of all processes, and writes them when the run ends."""
+    """Collects the comparisons of all processes and writes them when the run ends."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path, self.sections = path, []
@@ -81,7 +81,7 @@ class Page:
 
     def pytest_sessionfinish(self) -> None:
         sections = sorted(map(tuple, self.sections), key=lambda section: section[0])
-        self.path.write_text(frame(sections))
+        self.path.write_text(html.page(sections))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"parity: {len(self.sections)} comparisons in {self.path}")

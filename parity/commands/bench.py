@@ -1,7 +1,6 @@
 """`bench`: jaxrnn, torch and the JAX peers in turn."""
 
 import argparse
-import importlib.util
 import os
 import pathlib
 import time
@@ -9,13 +8,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from ..cases import Case
 from ..frameworks import bench, peers
 from ..frameworks.bench_worker import Settings
 from ..report import bench as bench_report
-from .common import DEVICES, check_options
+from .common import (
+    add_device,
+    add_filter,
+    add_json,
+    check_matplotlib,
+    check_options,
+    progress_bar,
+)
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -27,10 +32,9 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     settings = Settings(options.device, options.threads, options.small_loops)
     machine = bench_report.machine(settings, names)
     start, rows, modes = time.perf_counter(), [], options.mode or bench.MODES
-    # Drawn between what is timed, not by a thread of its own.
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Progress(*columns, console=console, transient=True, auto_refresh=False) as progress,
+        # A thread that refreshes the bar would disturb what is timed.
+        progress_bar(console, auto_refresh=False) as progress,
         bench.workers(names, settings) as pools,
     ):
         machine |= bench.calibrate(pools)
@@ -83,8 +87,8 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Case], 
         parser.error("--full is the whole grid: not with --shape")
     if options.plot and (options.plot.suffix != ".png" or not options.plot.parent.is_dir()):
         parser.error(f"--plot {options.plot}: must be a .png in a folder that there is")
-    if options.plot and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--plot needs matplotlib, which comes with the extra `parity`")
+    if options.plot:
+        check_matplotlib(parser, "--plot")
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others need the GPU's memory
     check_options(parser, options)
     return options, cases, before
@@ -101,17 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         f"drawn from 1 to T. The grid: {' '.join(bench.GRID)}",
     )
     others = [name for name in peers.DISTRIBUTIONS if name != "jaxrnn"]
-    parser.add_argument(
-        "--cell", choices=bench.CELLS, action="append", help="only this; again for more"
-    )
-    parser.add_argument(
-        "--mode", choices=bench.MODES, action="append", help="only this; again for more"
-    )
-    parser.add_argument(
-        "--shape", metavar="B,T,I,H", action="append", help="only this; again for more"
-    )
+    add_filter(parser, "--cell", bench.CELLS)
+    add_filter(parser, "--mode", bench.MODES)
+    add_filter(parser, "--shape", metavar="B,T,I,H")
     parser.add_argument("--full", action="store_true", help="the whole grid for every cell")
-    parser.add_argument("--peer", choices=others, action="append", help="only this; again for more")
+    add_filter(parser, "--peer", others)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="for each")
     parser.add_argument(
         "--small-loops",
@@ -120,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
         help="XLA makes one kernel of a loop on a CPU whose body touches less; its option "
         "xla_cpu_small_while_loop_byte_threshold holds for a whole process: here for all of JAX's",
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_device(parser)
+    add_json(parser)
     parser.add_argument("--compare", type=pathlib.Path, metavar="OLD.json", help="what has changed")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE.png", help="draw the ratios")
     return parser

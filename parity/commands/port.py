@@ -1,7 +1,6 @@
 """`compare` and `trace`: a user's torch module and JAX function, as a file defines them."""
 
 import argparse
-import importlib.util
 import pathlib
 import runpy
 import sys
@@ -10,10 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from ..backends.data import DTYPES
 from ..ports.port import compare
 from ..ports.trace import trace
-from .common import DEVICES, check_options
+from .common import add_device, add_dtype, add_json, check_matplotlib, check_options
 
 
 COMPARED = ("cotangents", "gradients", "outputs")  # arguments of `compare` that `trace` has not
@@ -29,15 +27,15 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         f"`jax`, `inputs`, and other arguments of parity.{command} if there are any.",
     )
     parser.add_argument("source", metavar="FILE.py[:NAME]", help="a function, by default `port`")
-    parser.add_argument("--dtype", choices=DTYPES, help="default: the dict's own, or float64")
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_dtype(parser, "default: the dict's own, or float64", action="store")
+    add_device(parser)
+    add_json(parser)
     parser.add_argument("--html", type=pathlib.Path, metavar="FILE", help="likewise, as pictures")
     options = parser.parse_args(arguments)
 
     check_options(parser, options)
-    if options.html and importlib.util.find_spec("matplotlib") is None:
-        parser.error("--html needs matplotlib, which comes with the extra `parity`")
+    if options.html:
+        check_matplotlib(parser, "--html")
     given = _given(parser, options.source)
     sides = given.pop("torch"), given.pop("jax")
     given |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})

@@ -15,8 +15,8 @@ from ..frameworks import voices
 from ..frameworks.voices import APART, Voiced, alone, version_of
 from ..report.blocks import finite
 from ..report.tables import versions, versions_line, write_json
-from ..workers import run_voices
-from .common import check_file, progress
+from ..workers import spread
+from .common import add_filter, add_json, check_file, progress
 
 
 WORDS = {"agrees": "agree", "DIFFERS": "differ", "failed": "failed"}
@@ -29,13 +29,10 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         "the same networks; of those who disagree, says who stands alone. Exit status 1 on any "
         "disagreement.",
     )
-    for name, known, of in (
-        ("--cell", voices.KINDS, "only this; again for more"),
-        ("--dtype", voices.WIDTHS, "only this; again for more"),
-        ("--voice", voices.VOICES, "only this; again for more"),
-    ):
-        parser.add_argument(name, choices=known, action="append", help=of)
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_filter(parser, "--cell", voices.KINDS)
+    add_filter(parser, "--dtype", voices.WIDTHS)
+    add_filter(parser, "--voice", voices.VOICES)
+    add_json(parser)
     options = parser.parse_args(arguments)
 
     asked = options.voice or [*voices.VOICES]
@@ -52,7 +49,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     ]
     start = time.perf_counter()
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
-    results = progress(console, run_voices(work), len(work) * len(names))
+    results = progress(console, spread(voices.listen, work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
     _show(console, results)
     console.print(versions_line("cpu"))

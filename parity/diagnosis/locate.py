@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends.data import GATES, Data, beyond, cut
+from ..backends.data import GATES, Data, beyond, cut, layout, output_shapes
 from ..cases import Case
 from ..criterion import Arrays, Verdict, rms
 from . import layer
@@ -23,8 +23,7 @@ def where(problem: Problem, right: Arrays, verdict: Verdict) -> list[str]:
 def _final_states(problem: Problem, verdict: Verdict) -> Iterator[str]:
     for name in ("h_n", "c_n"):
         wrong = {block.label for block in verdict.blocks if block.tensor == name and block.used > 1}
-        labels = cut(problem.case, name).labels
-        if first := [label for label in labels if label and label in wrong]:
+        if first := [label for label in _state_labels(problem.case, name) if label in wrong]:
             yield f"running freely, the first final state that is wrong is {name} of {first[0]}"
             return
 
@@ -47,6 +46,10 @@ def _steps_of_y(problem: Problem, right: Arrays, verdict: Verdict) -> Iterator[s
                 f"running freely, {half} is first wrong at step {t}, batch row {row}, feature "
                 f"{unit}: {float(a[t][row, unit]):.9g}, torch has {float(b[t][row, unit]):.9g}"
             )
+
+
+def _state_labels(case: Case, name: str) -> list[str]:
+    return cut(layout(case), {}, name, output_shapes(case).get(name, ())).labels
 
 
 def _used(a: np.ndarray, b: np.ndarray, allowed: float) -> float:
@@ -137,16 +140,17 @@ def _steps(case: Case, data: Data, states: list[np.ndarray]) -> Iterator[tuple[i
     axis = int(case.batch_first and case.batch is not None)
     _, initial = truth.time_major(case, data.leaves)
     for t in range(case.time):
-        x = np.take(data.leaves["x"], [t], axis)
+        x = np.take(data.inputs["x"], [t], axis)
         if case.lengths is not None:  # beyond a sequence's end nothing is compared
             x = np.where(np.isfinite(x), x, 0)
-        leaves = data.leaves | {"x": x}
+        inputs = data.inputs | {"x": x}
         for name, trace, start in zip(("h_0", "c_0"), states, initial, strict=False):
-            state = _state_before(case, trace, start, t).astype(data.leaves["x"].dtype)
-            leaves[name] = state if case.batch is not None else state[:, 0]
-        masks = None if data.masks is None else np.take(data.masks, [t], axis + 1)
+            state = _state_before(case, trace, start, t).astype(x.dtype)
+            inputs[name] = state if case.batch is not None else state[:, 0]
+        if data.masks is not None:
+            inputs["masks"] = np.take(data.masks, [t], axis + 1)
         one = case._replace(time=1, state=True, lengths=ends)
-        yield t, one, data._replace(leaves=leaves, masks=masks)
+        yield t, one, data._replace(inputs=inputs)
 
 
 def _state_before(case: Case, trace: np.ndarray, start: np.ndarray, t: int) -> np.ndarray:

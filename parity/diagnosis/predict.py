@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends.data import DTYPES, cut, perturb
+from ..backends.data import DTYPES, cut, layout, perturb
 from ..backends.numpy import Leaves
 from ..cases import Case
 from ..criterion import Arrays, Block, Cut, Verdict, judge, rms
@@ -152,7 +152,9 @@ def cast(dtype: Any, arrays: Arrays) -> Arrays:
 def cuts(problem: Problem) -> Callable[[str], Cut]:
     """Cuts tensors as the case says; outputs of another shape stay whole."""
     whole = problem.outputs.keys() - problem.comparable
-    return lambda name: Cut(0, [""]) if name in whole else cut(problem.case, name)
+    shape = lambda name: problem.results[name].shape
+    cut_case = lambda name: cut(layout(problem.case), problem.data.params, name, shape(name))
+    return lambda name: Cut(0, [""]) if name in whole else cut_case(name)
 
 
 def errors(results: Arrays, true: Arrays) -> dict[str, float]:

@@ -4,7 +4,6 @@ Weights have the names of a state_dict. Inputs and outputs have users' names in 
 and torch's names (`h_0`, `h_n`) inside.
 """
 
-import zlib
 from collections.abc import Collection, Mapping
 from os import PathLike
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import jaxrnn
 from jaxrnn._files import read
 from jaxrnn._params import is_tensor
 
-from ..backends.data import DTYPES, Data, output_shapes
+from ..backends.data import DTYPES, Data, generator, output_shapes
 from ..backends.torch import array
 from ..cases import Case
 from ..criterion import Arrays
@@ -227,15 +226,14 @@ def says_batch_first(x: np.ndarray, inputs: Arrays) -> bool:
 
 def _data(case: Case, params: Arrays, inputs: Arrays, dtype: str) -> Data:
     """Returns the numbers in this dtype, with cotangents at random."""
-    to = lambda a: a.astype(DTYPES[dtype])
     shapes, masks = output_shapes(case), inputs.get("masks")
     _check_states(inputs, shapes)
     _check_masks(case, masks)
-    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    floats = {INPUTS[name]: inputs[name] for name in ("x", "h0", "c0") if name in inputs}
-    leaves = {name: to(a) for name, a in (params | floats).items()}
-    cotangents = {name: to(rng.standard_normal(shape)) for name, shape in shapes.items()}
-    return Data(leaves, cotangents, {}, masks)
+    rng = generator(case.name)
+    names = [name for name in ("x", "h0", "c0", "masks") if name in inputs]
+    arrays = {INPUTS[name]: inputs[name] for name in names}
+    cotangents = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    return Data(dict(params), arrays, cotangents, {}).astype(dtype)
 
 
 def _check_states(inputs: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:

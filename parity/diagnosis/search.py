@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ..backends import numpy as truth
-from ..backends import torch as torch_side
+from ..backends import torch as torch_backend
 from ..backends.data import DTYPES, output_shapes, perturb
 from ..criterion import Arrays, Verdict, judge
-from ..layers import PERTURBED, SATURATED, tanh_factor
+from ..layers import saturation_slack
+from ..pair import PERTURBED
 from . import layer
 from .call import Port
 from .conventions import Convention, compatible, conventions, lost_gradients
@@ -127,16 +126,16 @@ def _against_torch(problem: Problem) -> tuple[Arrays, Verdict, float]:
     rng = np.random.default_rng(0)
     moved = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
     pick = lambda results: {name: results[name] for name in names}
-    runs = [pick(torch_side.run(case, each, gradients=differentiate)) for each in moved]
+    moved = [each._replace(differentiate=differentiate) for each in moved]
+    runs = [pick(torch_backend.run_case(case, each)) for each in moved]
     run = lambda leaves: layer.outputs(case, leaves, data.masks)
     leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
     right = run(leaves)
     true = right | (layer.gradients(run, leaves, cotangents) if differentiate else {})
     judged = functools.partial(judge, pick(true), runs, pick(results), cuts(problem), problem.eps)
     verdict, slack = judged(), 1.0
-    if verdict.wrong and truth.saturation(case, data) > SATURATED:
-        with jax.enable_x64(True):
-            slack = tanh_factor(problem.dtype, "cpu")
+    if verdict.wrong:
+        slack = saturation_slack(case, data, problem.dtype, "cpu")
         verdict = judged(slack)
     return right, verdict, slack
 

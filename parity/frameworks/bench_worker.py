@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..backends import torch as torch_side
+from ..backends import torch as torch_backend
 from ..backends.data import Data, beyond, draw
 from ..cases import Case
 from ..criterion import Arrays
@@ -99,9 +99,7 @@ def turn(seconds: float) -> list[float]:
 
 def truth(case: Case) -> Arrays:
     """Outputs and gradients by torch in float64."""
-    wide = lambda arrays: {name: a.astype(np.float64) for name, a in arrays.items()}
-    data = _draw(case)
-    return torch_side.run(case, Data(wide(data.leaves), wide(data.cotangents), {}, None))
+    return torch_backend.run_case(case, _draw(case).astype("float64"))
 
 
 def calibrate(name: str) -> dict[str, float]:
@@ -197,8 +195,8 @@ def _torch_device() -> str:
 
 def _torch(name: str, case: Case, training: bool) -> Program:
     data, device, s = _draw(case), _torch_device(), case.structure
-    tensors = {key: torch_side.tensor(a, device) for key, a in data.leaves.items()}
-    cotangents = {key: torch_side.tensor(a, device) for key, a in data.cotangents.items()}
+    tensors = {key: torch_backend.tensor(a, device) for key, a in data.leaves.items()}
+    cotangents = {key: torch_backend.tensor(a, device) for key, a in data.cotangents.items()}
     x = tensors.pop("x").requires_grad_(training)
     sizes = s.input_size, s.hidden_size, s.num_layers
     module = getattr(torch.nn, s.torch_name)(*sizes, bidirectional=s.bidirectional, device=device)
@@ -229,7 +227,7 @@ def _torch(name: str, case: Case, training: bool) -> Program:
         return dict(zip(leaves, found, strict=True))
 
     call = gradients if training else torch.inference_mode()(forward)
-    named = lambda result: {key: torch_side.array(a) for key, a in result.items()}
+    named = lambda result: {key: torch_backend.array(a) for key, a in result.items()}
 
     def temp() -> int | None:
         if device == "cpu":

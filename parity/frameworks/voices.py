@@ -20,13 +20,14 @@ import numpy as np
 from jaxrnn import convert
 
 from ..backends import numpy as truth
-from ..backends import torch as torch_side
+from ..backends import torch as torch_backend
 from ..backends.data import (
     DTYPES,
     Data,
     beyond,
     cut,
     draw,
+    layout,
     output_shapes,
     perturb,
 )
@@ -154,6 +155,7 @@ def _holder(
     """
     rng, eps = np.random.default_rng(0), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
     moved = [truth.run(case, perturb(data, rng)) for _ in range(PERTURBED)]
+    cuts = lambda name: cut(layout(case), data.params, name, plain[name].shape)
     shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
 
     def held(one: Arrays, other: Arrays) -> Verdict:
@@ -162,7 +164,7 @@ def _holder(
         runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
         first = {name: one[name] for name in names}
         shared = {name: a for name, a in other.items() if name in names}
-        return judge(wide, [first, *runs], shared, functools.partial(cut, case), eps)
+        return judge(wide, [first, *runs], shared, cuts, eps)
 
     return held
 
@@ -284,7 +286,7 @@ class Voice(NamedTuple):
 
 VOICES = {
     "numpy": Voice(_numpy, ("numpy",)),
-    "torch": Voice(torch_side.run, ("torch",)),
+    "torch": Voice(torch_backend.run_case, ("torch",)),
     **{
         name: Voice(functools.partial(_jax, name), (peers.DISTRIBUTIONS[name],))
         for name in ("jaxrnn", "linen", "nnx", "haiku", "equinox", "keras")

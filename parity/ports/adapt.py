@@ -1,4 +1,4 @@
-"""A user's torch module and JAX function as the two sides of one of `systems`' systems.
+"""A user's torch module and JAX function as a `Pair`.
 
 Parameters and inputs become flat dicts of arrays: parameters under torch's names, tied ones under
 the first of theirs, inputs under the names of torch's arguments. Torch runs on a fresh copy of the
@@ -22,9 +22,10 @@ from torch.func import functional_call
 
 import jaxrnn
 
+from ..backends.data import Data, floating
 from ..backends.torch import array
 from ..criterion import Arrays
-from ..pair import System, floating
+from ..pair import Pair
 
 
 Mapper = Callable[[dict[str, Any]], Any]
@@ -69,14 +70,14 @@ def parameters_of(torch_side: Callable[..., Any], given: Mapping[str, Any] | Non
     return Parameters(own, tied, [*state], [name for name in own if name not in learned])
 
 
-def system_of(
+def pair_of(
     torch_side: Callable[..., Any],
     jax_function: Callable[..., Any],
     parameters: Parameters,
     inputs: Sequence[Any] | Mapping[str, Any],
     mapping: Mapper | Mapping[str, str | Mapper] | None,
     watch: Callable[[nn.Module], Callable[[], Any]] | None = None,
-) -> System:
+) -> Pair:
     """Both sides as functions of flat dicts of arrays; what the outputs are called is still open.
 
     `watch` is given the copy of the module that is about to run, and returns a function that gives,
@@ -109,8 +110,23 @@ def system_of(
             return plain(jax_function(params, *args, **kwargs))
 
     title = f"{name_of(torch_side)} and {name_of(jax_function)}"
-    system = System("", title, None, arrays, ours, (), theirs)
-    return system._replace(nest=_nest(mapping, parameters), constant=parameters.constant)
+    nest = _nest(mapping, parameters)
+    data = Data(parameters.own, arrays, {}, {}, parameters.constant, differentiate=False)
+    return Pair(
+        group="",
+        name=title,
+        torch=theirs,
+        jax=ours,
+        outputs=(),
+        draw=data.astype,
+        call=lambda jax, params, **inputs: jax(nest(params), **inputs),
+        idle=None,
+    )
+
+
+def nested(pair: Pair, params: Arrays) -> Any:
+    """Torch's parameters as the JAX function has them."""
+    return pair.call(lambda params: params, params)
 
 
 def name_of(side: Any) -> str:
@@ -130,13 +146,13 @@ def flat(tree: Any) -> dict[str, Any]:
     return {keystr(path, simple=True, separator="."): leaf for path, leaf in _leaves(tree)}
 
 
-def unused(system: System, own: Arrays) -> list[str]:
+def unused(pair: Pair, own: Arrays) -> list[str]:
     """Parameters of which nothing reaches the JAX function's."""
     names = sorted(name for name, a in own.items() if floating(a))
     abstract = {name: jax.ShapeDtypeStruct(own[name].shape, np.float32) for name in names}
     rest = {name: a for name, a in own.items() if name not in names}
     arrays = lambda abstract: [
-        a for a in jax.tree.leaves(system.nest(abstract | rest)) if isinstance(a, jax.Array)
+        a for a in jax.tree.leaves(nested(pair, abstract | rest)) if isinstance(a, jax.Array)
     ]
     jaxpr = jax.make_jaxpr(arrays)(abstract).jaxpr
     used = {id(v) for v in [*jaxpr.outvars, *(v for eqn in jaxpr.eqns for v in eqn.invars)]}

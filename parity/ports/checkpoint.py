@@ -15,7 +15,8 @@ from jaxrnn._params import is_tensor
 
 from ..backends.data import DTYPES
 from ..cases import Case
-from ..layers import Result, verify
+from ..layers import verify
+from ..pair import Result
 
 
 NAME = re.compile(r"(weight_((ln_)?(ih|hh)|ln_c|hr)|bias_((ln_)?(ih|hh)|ln_c))(_l\d+(_reverse)?)?")

@@ -7,28 +7,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import pytest_run as session
-from ..backends.data import DTYPES
-from ..backends.torch import array, exactly
+from ..backends.data import DTYPES, Layout, floating
+from ..backends.torch import array, exactly, tensors
 from ..criterion import Arrays
-from ..layers import torch_device
-from ..pair import (
-    Reference,
-    System,
-    draw,
-    floating,
-    run_jax,
-    run_reference,
-    still,
-    tensors,
-)
+from ..pair import Pair, Reference, run_jax, run_reference, still, torch_device
 from ..report.port import Report, report_of
+from . import pytest_state
 from .adapt import (
     Mapper,
     Parameters,
     flat,
+    pair_of,
     parameters_of,
-    system_of,
     to_array,
     unused,
 )
@@ -87,24 +77,23 @@ def compare(
     """
     torch_side = checked(torch_side, jax_function)
     parameters = parameters_of(torch_side, params)
-    system = system_of(torch_side, jax_function, parameters, inputs, mapping)
-    results = first_run(system, parameters, torch_side, dtype, device)
+    pair = pair_of(torch_side, jax_function, parameters, inputs, mapping)
+    results = first_run(pair, torch_side, dtype, device)
     names = _output_names(torch_side, [*results], outputs)
     results = dict(zip(names, results.values(), strict=True))
-    system = laid_out(system, torch_side, results, batch_first)
-    system = system._replace(differentiate=gradients)
-    reference, found = run_both(system, parameters, dtype, device, _given(results, cotangents))
-    return report_of(
-        system, reference, found, _remarks(system, parameters, torch_side, reference, found)
-    )
+    pair = laid_out(pair, torch_side, results, batch_first)
+    weights = _given(results, cotangents) if gradients else None
+    reference, found = run_both(pair, dtype, device, weights)
+    notes = _remarks(pair, parameters, torch_side, reference, found)
+    return report_of(pair, reference, found, notes)
 
 
 def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
     """`compare`, which raises an AssertionError that reads as the report if it has not passed."""
     __tracebackhide__ = True
-    options = {"dtype": session.dtype, **options}
+    options = {"dtype": pytest_state.dtype, **options}
     report = compare(torch_side, jax_function, **options)
-    session.record(report)
+    pytest_state.record(report)
     if not report.passed:
         raise AssertionError(str(report))
     return report
@@ -124,17 +113,15 @@ def checked(torch_side: Any, jax_function: Any) -> Any:
     return getattr(torch_side, "_orig_mod", torch_side)
 
 
-def first_run(
-    system: System, parameters: Parameters, torch_side: Any, dtype: str, device: str
-) -> Arrays:
+def first_run(pair: Pair, torch_side: Any, dtype: str, device: str) -> Arrays:
     """Torch's outputs by their paths; a second run has to give the same."""
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    data = draw(system._replace(differentiate=False), dtype, parameters.own)
+    data = pair.draw(dtype)
 
     def run() -> Arrays:
-        params, inputs = tensors(system, data, torch_device(device))
-        found = flat(system.torch(params, **inputs))
+        params, inputs = tensors(data, torch_device(device))
+        found = flat(pair.torch(params, **inputs))
         return {path: _output(path, leaf) for path, leaf in found.items()}
 
     with exactly(), torch.no_grad(), _own_randomness(device):
@@ -153,7 +140,7 @@ def first_run(
     return one
 
 
-def laid_out(system: System, torch_side: Any, results: Arrays, batch_first: bool | None) -> System:
+def laid_out(pair: Pair, torch_side: Any, results: Arrays, batch_first: bool | None) -> Pair:
     """With names of the outputs, and what is known of axes: where time is, and what are states."""
     layers = [m for m in _modules(torch_side).values() if isinstance(m, nn.RNNBase)]
     directions = {
@@ -161,36 +148,41 @@ def laid_out(system: System, torch_side: Any, results: Arrays, batch_first: bool
         for m in layers
         for width in (m.hidden_size, m.proj_size or m.hidden_size)
     }
-    later = [*[*system.inputs.items()][1:], *[*results.items()][1:]]  # x and y come first
+    inputs = pair.draw("float64").inputs
+    later = [*[*inputs.items()][1:], *[*results.items()][1:]]  # x and y come first
     cells = {name: (len(a), a.shape[2]) for name, a in later if a.ndim == 3}
     states = {name: directions[size] for name, size in cells.items() if size in directions}
     if batch_first is None:
         batch_first = layers[0].batch_first if layers else True
-    return system._replace(outputs=[*results], batch_first=batch_first, states=states)
+    return pair._replace(outputs=[*results], layout=Layout(batch_first, states=states))
 
 
 def run_both(
-    system: System, parameters: Parameters, dtype: str, device: str, cotangents: Arrays
+    pair: Pair, dtype: str, device: str, cotangents: Arrays | None
 ) -> tuple[Reference, Arrays]:
+    """Torch's results and JAX's, with gradients if there are cotangents."""
+    data = pair.draw("float64")._replace(
+        cotangents=cotangents or {}, differentiate=cotangents is not None
+    )
     with _own_randomness(device):
-        reference = run_reference(system, dtype, parameters.own, device, cotangents)
-    return reference, run_jax(system, reference)
+        reference = run_reference(pair._replace(draw=data.astype), dtype, device)
+    return reference, run_jax(pair, reference)
 
 
 def _remarks(
-    system: System, parameters: Parameters, torch_side: Any, reference: Reference, found: Arrays
+    pair: Pair, parameters: Parameters, torch_side: Any, reference: Reference, found: Arrays
 ) -> list[str]:
     """What may explain a disagreement, or make an agreement worth less."""
     own, plain = parameters.own, reference.runs[0]
     other = lambda name: name in found and found[name].dtype != plain[name].dtype
     facts = {
         "no gradient in torch, so that comparing it says nothing": [
-            name.removeprefix("grad ") for name in still(system, reference)
+            name.removeprefix("grad ") for name in still(pair, reference)
         ],
         "one number throughout, so that a mistake in it may not show; better at random": [
             name for name, a in own.items() if a.size > 1 and (a == a.flat[0]).all()
         ],
-        "not used by `mapping`": unused(system, own),
+        "not used by `mapping`": unused(pair, own),
         "tied in torch, so that its gradients add up": [
             f"{name} = {first}" for name, first in parameters.tied.items()
         ],
@@ -198,7 +190,7 @@ def _remarks(
             name for name, m in _modules(torch_side).items() if m.training and _normalises(m)
         ],
         f"not {reference.dtype}, so that a dtype must stand in the JAX function": [
-            name for name in system.outputs if other(name)
+            name for name in pair.outputs if other(name)
         ],
     }
     return told(facts)

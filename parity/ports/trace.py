@@ -17,15 +17,14 @@ from jax.extend.core import Literal
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from ..pair import draw
 from ..report.port import Report, report_of
 from .adapt import (
     Mapper,
     flat,
     name_of,
+    pair_of,
     parameters_of,
     plain,
-    system_of,
 )
 from .port import checked, first_run, laid_out, run_both, told
 
@@ -80,36 +79,36 @@ def trace(
     parameters = parameters_of(torch_module, params)
     hooks = Hooks()
     tags = Tags(jax_function)
-    system = system_of(torch_module, tags, parameters, inputs, mapping, hooks)
-    results = first_run(system, parameters, torch_module, dtype, device)
-    data = draw(system._replace(differentiate=False), dtype, parameters.own)
+    pair = pair_of(torch_module, tags, parameters, inputs, mapping, hooks)
+    results = first_run(pair, torch_module, dtype, device)
+    data = pair.draw(dtype)
     with jax.enable_x64(dtype == "float64"):
-        seen = jax.eval_shape(lambda: system.jax(system.nest(data.params), **data.inputs))
+        seen = jax.eval_shape(lambda: pair.call(pair.jax, data.params, **data.inputs))
     places, strange = _places(seen, hooks.calls)
     if not places:
         raise ValueError(_nothing([*strange, *tags.hidden], hooks.calls))
     names = [name for name in results if name in places]
-    system = laid_out(system, torch_module, {n: results[n] for n in names}, batch_first)
-    theirs, ours = system.torch, system.jax
+    pair = laid_out(pair, torch_module, {n: results[n] for n in names}, batch_first)
+    theirs, ours = pair.torch, pair.jax
 
     def picked(*args: Any, **kwargs: Any) -> Any:
         found = ours(*args, **kwargs)
         return [places[name](found) for name in names]
 
-    system = system._replace(
-        name=f"{system.name}, traced",
+    stacked = [leaf for n, leaves in hooks.calls.values() if n > 1 for leaf in leaves]
+    pair = pair._replace(
+        name=f"{pair.name}, traced",
         torch=lambda *args, **kwargs: [theirs(*args, **kwargs)[name] for name in names],
         jax=picked,
-        differentiate=False,
-        stacked=[leaf for n, leaves in hooks.calls.values() if n > 1 for leaf in leaves],
+        layout=pair.layout._replace(stacked=stacked),
     )
-    reference, found = run_both(system, parameters, dtype, device, {})
+    reference, found = run_both(pair, dtype, device, None)
     facts = {
         "not tagged in JAX": [n for n, (_, own) in hooks.calls.items() if not {*own} & {*places}],
         "tagged in JAX, but no name of torch's": strange,
         "tagged where it cannot be read, inside a `cond` or `while`": tags.hidden,
     }
-    return report_of(system, reference, found, told(facts))
+    return report_of(pair, reference, found, told(facts))
 
 
 class Hooks:

@@ -16,11 +16,12 @@ def worst_blocks(blocks: Iterable[Block]) -> dict[str, Block]:
     return worst
 
 
-def ratio(error: float, own: float) -> str:
+def ratio(error: float, own: float, spec: str | None = None) -> str:
     """Formats JAX's error as a multiple of torch's own."""
     if not own:
         return "–" if error == 0 else "∞"
-    return f"{error / own:.1f}" if error < 1000 * own else f"{error / own:.0e}"
+    spec = spec or (".1f" if error < 1000 * own else ".0e")
+    return f"{error / own:{spec}}"
 
 
 def text_table(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

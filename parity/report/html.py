@@ -1,13 +1,16 @@
-"""An HTML page, which needs nothing beside it and runs no script; its sections come from `page`.
+"""A self-contained HTML page without scripts, and its elements.
 
-The controller of a parallel test run, which compares nothing, imports this and no framework.
+The controller of a parallel test run compares nothing: it imports this, and no framework.
 """
 
+import base64
 import html
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
-# Colours of Okabe and Ito, which the colour-blind can tell apart.
+# Colours of Okabe and Ito, which colour-blind readers can tell apart.
 GOOD, BAD = "#0072b2", "#d55e00"
 STYLE = f"""
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto;
@@ -34,19 +37,51 @@ code {{ font-size: 0.9em; }}
 """
 
 
-def frame(sections: Sequence[tuple[str, bool, str]]) -> str:
-    """A page of sections, each with its title and whether it passed; a list before several."""
+def page(sections: Sequence[tuple[str, bool, str]]) -> str:
+    """Returns a page of sections (title, passed, body), with a list on top if there are several."""
     count, bad = len(sections), sum(not passed for _, passed, _ in sections)
     title = f"parity: {count} comparison{'s' * (count != 1)}, {bad} differ{'s' * (bad == 1)}"
-    links, body = "", ""
-    for i, (name, passed, part) in enumerate(sections):
+    links, content = "", ""
+    for i, (name, passed, body) in enumerate(sections):
         state, word = ("", "agrees") if passed else ("differs", "differs")
         link = f'<a href="#r{i}">{html.escape(name)}</a>'
         links += f'<tr class="{state}"><td>{link}</td><td>{word}</td></tr>'
-        body += f'<section id="r{i}"><h2>{html.escape(name)}</h2>{part}</section>'
+        content += f'<section id="r{i}"><h2>{html.escape(name)}</h2>{body}</section>'
     index = f"<h1>{title}</h1><table>{links}</table>" if count != 1 else ""
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body>{index}{body}</body></html>"
+        f"<title>{title}</title><style>{STYLE}</style></head><body>{index}{content}</body></html>"
     )
+
+
+def verdict(passed: bool, headline: str, lines: Sequence[str]) -> str:
+    return (
+        f'<div class="verdict {"" if passed else "differs"}">'
+        f"<p><b>{html.escape(headline)}</b></p>{''.join(map(paragraph, lines))}</div>"
+    )
+
+
+def paragraph(text: str, style: str = "") -> str:
+    return f'<p class="{style}">{html.escape(text)}</p>'
+
+
+def table(head: Sequence[str], rows: Iterable[tuple[Sequence[str], bool]]) -> str:
+    """Returns a table of rows (cells, whether they differ)."""
+    line = lambda cells, tag: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    body = "".join(
+        f'<tr class="{"differs" if differs else ""}">{line(cells, "td")}</tr>'
+        for cells, differs in rows
+    )
+    return f'<div class="scroll"><table><tr>{line(head, "th")}</tr>{body}</table></div>'
+
+
+def image(figure: Any, alt: str) -> str:
+    """Returns a matplotlib figure as an `<img>` of SVG.
+
+    SVG is sharp at any size; within an `<img>` its names cannot clash with those of another figure.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{data}">'

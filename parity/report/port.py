@@ -1,43 +1,22 @@
-"""What was found of one port: it prints, and goes into JSON and into a page with pictures."""
+"""The report on one port: as text, as JSON, and as an HTML page with pictures."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from ..criterion import (
-    Arrays,
-    Block,
-    Cut,
-    Verdict,
-    parts,
-    rms,
-)
-from ..pair import Reference, System, cut_of, judge_run
-from . import tables as report
+from ..criterion import Arrays, Block, Verdict
+from ..pair import Pair, Reference, cuts_of, judge_run
+from . import html, tables
 from .blocks import plain_block, ratio, text_table, worst_blocks
+from .maps import Map, map_of
 
 
 ROWS = 24  # of a printed table
-
-
-class Map(NamedTuple):
-    """Where in a tensor the error is, in parts of what is allowed: `used`, (rows, columns).
-
-    Of time steps, layers and states the largest of the batch. `labels` are those of its blocks,
-    which lie along the rows, the tensor's `axis`.
-    """
-
-    tensor: str
-    used: np.ndarray
-    axis: int
-    axes: tuple[str, str]
-    labels: list[str]
+HEAD = ("", "shape", "JAX's error", "torch's own", "allowed", "ratio", "worst at", "")
 
 
 class Row(NamedTuple):
-    """Of a tensor the block that used most of its allowance; None if it was not judged."""
+    """A tensor, and its block that used most of its allowance; None if it was not judged."""
 
     tensor: str
     shape: tuple[int, ...]
@@ -88,10 +67,10 @@ class Report(NamedTuple):
         bad, count = sum(row.wrong for row in self.rows()), len(self.shapes)
         if self.passed:
             return f"{count} of {count} tensors agree"
-        told = [f"{bad} of {count} tensors differ"] if bad else []
-        told = told or [f"the outputs are not torch's ({self.first})"] if self.wrong else []
-        told += [f"cannot be judged in full: {', '.join(self.unjudged)}"] if self.unjudged else []
-        return "; ".join(told)
+        parts = [f"{bad} of {count} tensors differ"] if bad else []
+        parts = parts or [f"the outputs are not torch's ({self.first})"] if self.wrong else []
+        parts += [f"cannot be judged in full: {', '.join(self.unjudged)}"] if self.unjudged else []
+        return "; ".join(parts)
 
     def rows(self) -> list[Row]:
         """Every tensor, in the order of outputs and parameters."""
@@ -112,88 +91,102 @@ class Report(NamedTuple):
 
     def to_html(self) -> str:
         """One page with pictures, that needs nothing else; takes matplotlib."""
-        from .pictures import page
-
         return page([self])
 
 
-def report_of(
-    system: System, reference: Reference, found: Arrays, remarks: Sequence[str]
-) -> Report:
+def report_of(pair: Pair, reference: Reference, found: Arrays, remarks: Sequence[str]) -> Report:
     """Judges what JAX found."""
-    outputs, gradients = judge_run(system, reference, found)
+    outputs, gradients, _ = judge_run(pair, reference, found)
     plain = reference.runs[0]
-    cut = cut_of(system, reference.data, reference.truth)
+    cut = cuts_of(pair, reference)
     shapes = {name: a.shape for name, a in plain.items()}
-    bare = Report(system.name, outputs, gradients, shapes, remarks, _about(reference), [])
+    bare = Report(pair.name, outputs, gradients, shapes, remarks, _about(reference), [])
     shown = [
         row.tensor
         for row in bare.rows()
         if row.block is not None and len(row.shape) > 1
-        if row.wrong or row.tensor in system.outputs or cut(row.tensor).labels[:1] == ["step 0"]
+        if row.wrong or row.tensor in pair.outputs or cut(row.tensor).labels[:1] == ["step 0"]
     ]
     shown.sort(key=lambda name: name.removeprefix("grad ") in reference.data.params)  # come last
     blocks = lambda name: [block for block in bare.blocks if block.tensor == name]
     return bare._replace(
-        maps=[_map(reference.truth[n], found[n], cut(n), blocks(n)) for n in shown]
+        maps=[map_of(reference.truth[n], found[n], cut(n), blocks(n)) for n in shown]
     )
 
 
-def _map(truth: np.ndarray, found: np.ndarray, cut: Cut, blocks: Sequence[Block]) -> Map:
-    error = np.abs(found.astype(np.longdouble) - truth)
-    used, places = np.full(truth.shape, np.nan), parts(truth.shape, cut)
-    for block in blocks[:1] if len(places) == 1 else [b for b in blocks if b.label]:
-        at = places[1 + cut.labels.index(block.label) if block.label else 0]
-        used[at] = error[at] / (block.allowed * (rms(truth[at]) or 1.0))
-    tensor, kind = blocks[0].tensor, cut.labels[0].partition(" ")[0] if len(places) > 1 else ""
-    rows = cut.axis if kind else truth.ndim - 2
-    others = tuple(axis for axis in range(truth.ndim - 1) if axis != rows)
-    names = {"step": "time step", "layer": "layer", "gate": "row"}
-    is_weight = kind == "gate" or (cut.batch_axis is None and truth.ndim == 2)
-    axes = (
-        names.get(kind, "row" if is_weight else "batch row"),
-        "column" if is_weight else "feature",
+def _about(reference: Reference) -> dict[str, str]:
+    return {
+        "dtype": reference.dtype,
+        **tables.versions(reference.device, tables.TRUTH_OF_TEXTS),
+        "jax_enable_x64": "on" if reference.dtype == "float64" else "off",
+        "matmul precision": "highest",
+    }
+
+
+def page(reports: Sequence[Report]) -> str:
+    """Returns one HTML page of all reports."""
+    return html.page([(report.name, report.passed, section(report)) for report in reports])
+
+
+def section(report: Report) -> str:
+    """Returns the verdict, the table, the pictures and the settings as HTML."""
+    from .pictures import COLOURS, pictures  # takes matplotlib
+
+    first = next((block for block in report.blocks if str(block) == report.first), None)
+    wrong = [f"first: {report.first}"] if report.first else []
+    notes = [*(f"not judged: {name}" for name in report.unjudged), *report.remarks]
+    rows = [(_cells(row), row.wrong) for row in report.rows()]
+    figures = pictures(report.blocks, report.maps, first)
+    return "".join(
+        [
+            html.verdict(report.passed, report.headline, [*wrong, *_not_in_table(report)]),
+            *(html.paragraph(note, "note") for note in notes),
+            "<h3>Every tensor, by its worst part</h3>",
+            html.table(["tensor", *HEAD[1:]], rows),
+            "<h3>Where</h3>",
+            html.paragraph(COLOURS, "note"),
+            '<div class="pictures">',
+            *(html.image(figure, description) for figure, description in figures),
+            "</div>",
+            f"<footer>{html.paragraph(_settings(report))}</footer>",
+        ]
     )
-    return Map(tensor, used.max(axis=others), rows, axes, cut.labels if kind else [])
 
 
-def _lines(of: Report) -> Iterator[str]:
-    """The verdict, the first disagreement, a table, what is not in it, and what it was run with."""
-    yield f"{of.name}: {of.headline}"
-    if of.first:
-        yield f"first: {of.first}"
-    rows = of.rows()
+def _lines(report: Report) -> Iterator[str]:
+    """The verdict, the first disagreement, a table, what is not in it, and the settings."""
+    yield f"{report.name}: {report.headline}"
+    if report.first:
+        yield f"first: {report.first}"
+    rows = report.rows()
     kept = sorted(rows, key=lambda row: (row.wrong, row.block.used if row.block else 0))[-ROWS:]
-    table = [[*HEAD], *(cells(row) for row in rows if row in kept)]
     yield ""
+    table = [HEAD, *(_cells(row) for row in rows if row in kept)]
     yield from text_table(table, right=range(1, len(HEAD) - 1))
     if len(rows) > len(kept):
         yield f"… and {len(rows) - len(kept)} more, none nearer to what is allowed"
     yield ""
-    told = {str(block) for block in of.blocks} | {of.first}
-    yield from (f"wrong: {line}" for line in of.wrong if line not in told)
-    yield from (f"not judged: {name}" for name in of.unjudged)
-    yield from (f"note: {line}" for line in of.remarks)
-    yield ", ".join(f"{name} {value}" for name, value in of.about.items())
+    yield from (f"wrong: {line}" for line in _not_in_table(report))
+    yield from (f"not judged: {name}" for name in report.unjudged)
+    yield from (f"note: {line}" for line in report.remarks)
+    yield _settings(report)
 
 
-HEAD = ("", "shape", "JAX's error", "torch's own", "allowed", "ratio", "worst at", "")
+def _not_in_table(report: Report) -> list[str]:
+    """What is wrong, without blocks and the first disagreement, which stand elsewhere."""
+    shown = {str(block) for block in report.blocks} | {report.first}
+    return [line for line in report.wrong if line not in shown]
 
 
-def cells(row: Row) -> list[str]:
+def _settings(report: Report) -> str:
+    return ", ".join(f"{name} {value}" for name, value in report.about.items())
+
+
+def _cells(row: Row) -> list[str]:
     shape, mark = str(list(row.shape)), "differs" if row.wrong else ""
     if row.block is None:
         return [row.tensor, shape, *[""] * 5, mark]
     tensor, label, error, own, allowed, worst, _ = row.block
     name = f"{tensor}, {label}" if label else tensor
     figures = [f"{figure:.1e}" for figure in (error, own, allowed)]
-    return [name, shape, *figures, ratio(error, own), str(list(worst)), mark]
-
-
-def _about(reference: Reference) -> dict[str, str]:
-    return {
-        "dtype": reference.dtype,
-        **report.versions(reference.device, report.TRUTH_OF_SYSTEMS),
-        "jax_enable_x64": "on" if reference.dtype == "float64" else "off",
-        "matmul precision": "highest",
-    }
+    return [name, shape, *figures, ratio(error, own, ".2g"), str(list(worst)), mark]

@@ -18,7 +18,6 @@ from helpers import assert_close, assert_equal, assert_refused, score
 import jaxrnn
 from jaxrnn import (
     _nn,
-    _seq2seq,
     dropout_masks,
     embedding,
     layer_norm,
@@ -27,7 +26,7 @@ from jaxrnn import (
     models,
     to_state_dict,
 )
-from jaxrnn.models import DropoutMasks, attention, memory, seq2seq, sequence_model
+from jaxrnn.models import DropoutMasks, _seq2seq, attention, memory, seq2seq, sequence_model
 from parity.texts import modules as documents
 
 

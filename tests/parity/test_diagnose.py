@@ -21,7 +21,7 @@ from jaxrnn import Structure
 from jaxrnn._cells import lstm_step, rnn_step
 from parity import diagnose
 from parity.__main__ import main
-from parity.backends import jax as jax_side
+from parity.backends import jax as jax_backend
 from parity.backends.data import draw
 from parity.cases import table
 from parity.diagnosis.script import write_script
@@ -525,7 +525,7 @@ def test_no_case_of_the_table_is_accused():
     saturated = [case for case in whole if case.group == "saturated"]
     for case in whole[::20] + saturated[:2]:
         data = draw(case._replace(second_order=False), "float32")
-        results = jax_side.run(case._replace(second_order=False), data)
+        results = jax_backend.run_case(case._replace(second_order=False), data)
         weights = {n: a for n, a in data.leaves.items() if n.startswith(("weight", "bias"))}
         inputs = {n.replace("_", ""): a for n, a in data.leaves.items() if n not in weights}
         if case.lengths is not None:

@@ -19,8 +19,7 @@ import jaxrnn
 import parity
 from parity.__main__ import main
 from parity.criterion import Block, Verdict
-from parity.report.pictures import page
-from parity.report.port import Report
+from parity.report.port import Report, page
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,10 +1,10 @@
-"""What a test run wants of the comparisons in it; set by the pytest plugin, and light to import."""
+"""What a run of pytest wants of `assert_parity`; the plugin sets it. Imports no framework."""
 
 from typing import Any
 
 
-dtype: str = "float64"
-reports: list[Any] | None = None  # since the last test, if anybody wants them
+dtype: str = "float64"  # where a test names none
+reports: list[Any] | None = None  # since the last test; None where nobody reads them
 
 
 def set_to(new_dtype: str, new_reports: list[Any] | None) -> None:
