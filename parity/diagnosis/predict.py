@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..backends.data import DTYPES, cut, layout, output_shapes, perturb
-from ..backends.numpy import Leaves, dot, grad
+from ..backends.data import DTYPES, cut, layout, perturb
+from ..backends.numpy import Leaves
 from ..cases import Case
 from ..criterion import Arrays, Block, Cut, Verdict, judge, rms
 from .conventions import Convention
-from .layer import How, outputs
+from .conventions.rounding import ROUNDED_STATE
+from .layer import How, gradients, outputs
 from .problem import Problem
 
 
@@ -53,12 +54,6 @@ class Evidence(NamedTuple):
     slack: float
 
 
-def right_outputs(problem: Problem) -> Arrays:
-    """Returns what torch's conventions make of the numbers, in higher precision."""
-    leaves = cast(wide(problem), problem.data.leaves)
-    return outputs(problem.case, leaves, problem.data.masks)
-
-
 def explain(evidence: Evidence, chosen: Sequence[Convention]) -> Explanation | None:
     """Returns an explanation if these conventions leave an error within the allowance."""
     true = truth(evidence, chosen)
@@ -83,13 +78,13 @@ def truth(evidence: Evidence, chosen: Sequence[Convention]) -> Arrays | None:
 
 
 def predict(
-    evidence: Evidence, chosen: Sequence[Convention], leaves: Arrays, dtype: Any, **how: Any
+    evidence: Evidence, chosen: Sequence[Convention], leaves: Arrays, dtype: Any
 ) -> Arrays | None:
-    """Returns what these conventions make of some leaves in some dtype; `how` adds to them."""
+    """Returns what these conventions make of some leaves in some dtype."""
     problem, names = evidence.problem, evidence.results
     # A plain dict, since autograd's has no union.
     plain = lambda leaves: {name: leaves[name] for name in problem.data.leaves}
-    run = lambda leaves: outputs_of(chosen, problem.case, plain(leaves), problem.data.masks, **how)
+    run = lambda leaves: outputs_of(chosen, problem.case, plain(leaves), problem.data.masks)
     leaves = cast(dtype, leaves)
     with np.errstate(all="ignore"):
         try:
@@ -102,8 +97,7 @@ def predict(
             return None
         if any(name.startswith("grad ") for name in names):
             cotangents = {name: problem.data.cotangents[name] for name in problem.outputs}
-            score = lambda leaves: dot(cast(dtype, cotangents), run(leaves))
-            results |= {f"grad {name}": g for name, g in grad(score)(leaves).items()}
+            results |= gradients(run, leaves, cast(dtype, cotangents))
     return {name: results[name] for name in names}
 
 
@@ -113,14 +107,14 @@ def _fits(problem: Problem, outputs: Arrays) -> bool:
 
 
 def outputs_of(
-    chosen: Sequence[Convention], case: Case, leaves: Leaves, masks: np.ndarray | None, **how: Any
+    chosen: Sequence[Convention], case: Case, leaves: Leaves, masks: np.ndarray | None
 ) -> Leaves:
     """Returns the outputs of a port that has these conventions, and is otherwise right."""
-    read = case
+    read, how = case, How()
     for convention in chosen:
         read, leaves = convention.case(read), convention.leaves(leaves)
-        how |= convention.how
-    run = lambda **more: outputs(read, leaves, masks, How(**(how | more)))
+        how = how._replace(**convention.how)
+    run = lambda **changes: outputs(read, leaves, masks, how._replace(**changes))
     results = run()
     for convention in chosen:
         results = convention.results(results, run)
@@ -131,10 +125,10 @@ def judge_by(evidence: Evidence, chosen: Sequence[Convention], true: Arrays) -> 
     """Judges the tensors by the criterion of `compare`, with `true` for the truth."""
     problem, rng = evidence.problem, np.random.default_rng(0)
     data = [problem.data, *(perturb(problem.data, rng) for _ in range(RUNS))]
-    dtype, how = DTYPES[problem.dtype], {}
+    dtype = DTYPES[problem.dtype]
     if problem.dtype == "bfloat16":  # numpy would round at every addition
-        dtype, how = np.float32, {"product": "state"}
-    runs = [predict(evidence, chosen, each.leaves, dtype, **how) or {} for each in data]
+        dtype, chosen = np.float32, (*chosen, ROUNDED_STATE)
+    runs = [predict(evidence, chosen, each.leaves, dtype) or {} for each in data]
     narrow = lambda arrays: cast(DTYPES[problem.dtype], arrays)
     return judge(
         truth=true,
@@ -156,16 +150,11 @@ def cast(dtype: Any, arrays: Arrays) -> Arrays:
 
 
 def cuts(problem: Problem) -> Callable[[str], Cut]:
-    """Cuts tensors as the case says; those of another shape stay whole."""
-    case, shapes = problem.case, output_shapes(problem.case)
-
-    def of(name: str) -> Cut:
-        shape = problem.results[name].shape
-        if name in shapes and shape != shapes[name]:
-            return Cut(0, [""])
-        return cut(layout(case), problem.data.params, name, shape)
-
-    return of
+    """Cuts tensors as the case says; outputs of another shape stay whole."""
+    whole = problem.outputs.keys() - problem.comparable
+    shape = lambda name: problem.results[name].shape
+    cut_case = lambda name: cut(layout(problem.case), problem.data.params, name, shape(name))
+    return lambda name: Cut(0, [""]) if name in whole else cut_case(name)
 
 
 def errors(results: Arrays, true: Arrays) -> dict[str, float]:

@@ -47,6 +47,12 @@ class Problem(NamedTuple):
         return {name: a for name, a in self.results.items() if name.startswith("grad ")}
 
     @property
+    def comparable(self) -> Arrays:
+        """The outputs that have torch's shapes."""
+        shapes = output_shapes(self.case)
+        return {name: a for name, a in self.outputs.items() if a.shape == shapes[name]}
+
+    @property
     def eps(self) -> float:
         return float(jnp.finfo(DTYPES[self.dtype]).eps)
 

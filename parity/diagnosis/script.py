@@ -7,7 +7,6 @@ import numpy as np
 
 import jaxrnn
 
-from ..backends.data import output_shapes
 from ..cases import Case
 from .call import OUTPUTS, port_arguments
 from .problem import Problem
@@ -136,10 +135,10 @@ def _run(case: Case, masked: bool) -> list[str]:
 
 def _differences(problem: Problem) -> list[str]:
     """Prints how far each result is from torch's, or both shapes."""
-    shapes, rows, lines = output_shapes(problem.case), _rows(problem.case), []
+    rows, lines = _rows(problem.case), []
     for name, key in OUTPUTS.items():
         result = f'data["{name}"]{rows.get(name, "")}'
-        if key in problem.results and problem.results[key].shape == shapes[key]:
+        if key in problem.comparable:
             lines.append(f'print("{name} is off by", ({result} - {name}).abs().max().item())')
         elif key in problem.results:
             lines.append(

@@ -20,10 +20,11 @@ from ..layers import saturation_slack
 from ..pair import PERTURBED
 from . import layer
 from .call import Port
-from .conventions import Convention, compatible, conventions, gradients
+from .conventions import Convention, compatible, conventions, lost_gradients
+from .conventions.rounding import returned
 from .locate import patterns, where
-from .precision import by_dtype, by_precision, returned
-from .predict import Evidence, Explanation, cast, cuts, explain, right_outputs, wide
+from .precision import by_dtype, by_precision
+from .predict import Evidence, Explanation, cast, cuts, explain, wide
 from .problem import Problem, state_problem
 from .report import Diagnosis
 
@@ -88,8 +89,7 @@ def diagnose(
 
 def examine(problem: Problem) -> Diagnosis:
     """Diagnoses arguments that have been checked."""
-    right = right_outputs(problem)
-    torch, slack = _against_torch(problem, right)
+    right, torch, slack = _against_torch(problem)
     diagnosis = Diagnosis(problem, "agrees", torch, slack, [], [], [], "")
     if torch.wrong:
         explanations, tried = _search(Evidence(problem, right, problem.outputs, slack))
@@ -111,11 +111,13 @@ def examine(problem: Problem) -> Diagnosis:
     return diagnosis
 
 
-def _against_torch(problem: Problem, right: Arrays) -> tuple[Verdict, float]:
-    """Judges the port by the criterion itself: torch's runs, and a truth in higher precision."""
-    case, results, shapes = problem.case, problem.results, output_shapes(problem.case)
-    known = {name for name in results if results[name].shape == shapes.get(name)}
-    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
+def _against_torch(problem: Problem) -> tuple[Arrays, Verdict, float]:
+    """Judges the port by the criterion itself: torch's runs, and a truth in higher precision.
+
+    Returns the true outputs, the verdict, and the further factor on what was allowed.
+    """
+    case, results, known = problem.case, problem.results, problem.comparable.keys()
+    zeros = {name: np.zeros(shape) for name, shape in output_shapes(case).items()}
     cotangents = zeros | {n: a for n, a in problem.data.cotangents.items() if n in known}
     data = problem.data._replace(cotangents=cast(DTYPES[problem.dtype], cotangents))
     # Without cotangents for an output of another shape, torch has other gradients.
@@ -126,16 +128,16 @@ def _against_torch(problem: Problem, right: Arrays) -> tuple[Verdict, float]:
     pick = lambda results: {name: results[name] for name in names}
     moved = [each._replace(differentiate=differentiate) for each in moved]
     runs = [pick(torch_backend.run_case(case, each)) for each in moved]
-    true = right
-    if differentiate:
-        leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
-        true = right | layer.gradients(case, leaves, cotangents, data.masks)
+    run = lambda leaves: layer.outputs(case, leaves, data.masks)
+    leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
+    right = run(leaves)
+    true = right | (layer.gradients(run, leaves, cotangents) if differentiate else {})
     judged = functools.partial(judge, pick(true), runs, pick(results), cuts(problem), problem.eps)
     verdict, slack = judged(), 1.0
     if verdict.wrong:
         slack = saturation_slack(case, data, problem.dtype, "cpu")
         verdict = judged(slack)
-    return verdict, slack
+    return right, verdict, slack
 
 
 def _verdict(problem: Problem, torch: Verdict, explanations: Sequence[Explanation]) -> str:
@@ -195,7 +197,7 @@ def _with_gradients(evidence: Evidence, explanation: Explanation) -> Explanation
     results = evidence.problem.gradients
     zero = [name for name, a in results.items() if not a.any()]
     names = [name.removeprefix("grad ") for name in zero]
-    for more in [(), *((lost,) for lost in gradients(evidence.problem.case, names))]:
+    for more in [(), *((lost,) for lost in lost_gradients(evidence.problem.case, names))]:
         # A tensor that is said to have no gradient at all is not compared.
         left_out = zero if any(convention.slot == "constant" for convention in more) else []
         kept = {name: a for name, a in results.items() if name not in left_out}

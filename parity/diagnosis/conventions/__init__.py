@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ...cases import Case
 from .convention import Convention
-from .gradients import gradients
+from .gradients import lost_gradients
 from .layers import directions, layers
 from .sequences import dropout, layout, lengths, time
 from .states import final, initial
@@ -15,7 +15,7 @@ from .steps import steps
 from .weights import biases, orders, weights
 
 
-__all__ = ["Convention", "compatible", "conventions", "gradients"]
+__all__ = ["Convention", "compatible", "conventions", "lost_gradients"]
 
 
 def conventions(case: Case, masks: bool = False) -> list[Convention]:

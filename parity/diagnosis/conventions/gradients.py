@@ -1,22 +1,24 @@
-"""How ports lose gradients though their outputs are right."""
+"""Conventions that lose gradients, though the outputs are right."""
 
 from collections.abc import Iterator, Sequence
 
 from ...cases import Case
-from .convention import Convention
+from .convention import Convention, each
 
 
-def gradients(case: Case, zero: Sequence[str]) -> Iterator[Convention]:
-    """`zero` names what the port has gradients of 0 for."""
-    through = "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short"
+def lost_gradients(case: Case, zero: Sequence[str]) -> Iterator[Convention]:
+    """`zero` names the arrays that the port's gradients are 0 for."""
     states = ["hc", "h", "c"] if case.structure.gates == 4 else ["h"]
-    for names in [] if case.cell else states:
-        yield Convention(
-            f"passes no gradient back from step to step through {' and '.join(names)}",
-            "gradient",
-            through,
-            {"detached": names},
-        )
+    detached = {
+        f"passes no gradient back from step to step through {' and '.join(names)}": names
+        for names in ([] if case.cell else states)
+    }
+    yield from each(
+        "gradient",
+        "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short",
+        "how",
+        {what: {"detached": names} for what, names in detached.items()},
+    )
     if case.nonlinearity == "relu":
         yield Convention(
             "has a derivative of 1/2 where relu's argument is 0 (jnp.maximum)",
