@@ -13,14 +13,7 @@ from ..cases import Case
 from ..frameworks import bench, peers
 from ..frameworks.bench_worker import Settings
 from ..report import bench as bench_report
-from .common import (
-    add_device,
-    add_filter,
-    add_json,
-    check_matplotlib,
-    check_options,
-    progress_bar,
-)
+from .common import add_device, add_filter, add_json, check_matplotlib, check_options, progress_bar
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:

@@ -21,16 +21,7 @@ from jaxrnn import convert
 
 from ..backends import numpy as truth
 from ..backends import torch as torch_backend
-from ..backends.data import (
-    DTYPES,
-    Data,
-    beyond,
-    cut,
-    draw,
-    layout,
-    output_shapes,
-    perturb,
-)
+from ..backends.data import DTYPES, Data, beyond, cut, draw, layout, output_shapes, perturb
 from ..cases import GRU, LSTM, RAGGED, RNN, Case
 from ..criterion import Arrays, Block, Verdict, judge
 from . import peers

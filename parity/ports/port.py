@@ -13,15 +13,7 @@ from ..criterion import Arrays
 from ..pair import Pair, Reference, run_jax, run_reference, still, torch_device
 from ..report.port import Report, report_of
 from . import pytest_state
-from .adapt import (
-    Mapper,
-    Parameters,
-    flat,
-    pair_of,
-    parameters_of,
-    to_array,
-    unused,
-)
+from .adapt import Mapper, Parameters, flat, pair_of, parameters_of, to_array, unused
 
 
 def compare(

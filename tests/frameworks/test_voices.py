@@ -12,15 +12,7 @@ from parity.backends import torch as torch_backend
 from parity.backends.data import draw
 from parity.commands import voices as command
 from parity.frameworks import voices
-from parity.frameworks.voices import (
-    Job,
-    Voice,
-    Voiced,
-    alone,
-    listen,
-    networks,
-    weigh,
-)
+from parity.frameworks.voices import Job, Voice, Voiced, alone, listen, networks, weigh
 
 
 [RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])

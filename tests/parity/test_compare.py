@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrnn import Structure
-from parity.backends.data import (
-    DTYPES,
-    beyond,
-    cut,
-    draw,
-    layout,
-    output_shapes,
-    perturb,
-)
+from parity.backends.data import DTYPES, beyond, cut, draw, layout, output_shapes, perturb
 from parity.cases import Case
 from parity.criterion import Cut
 from parity.criterion import judge as judge_by
