@@ -6,8 +6,8 @@ it), `_layers` (layers, directions, lengths), `_dropout` (masks), `_check` (comp
 other arguments), `_init` (fresh parameters), `_sequence` (padding and packing), `_files` (loading
 and saving), `_nn` (embedding, linear, layer norm, pooling).
 
-Imported by name: `jaxrnn.models` (whole models; `_attention`, `_seq2seq`, `_decode`), `jaxrnn.text`
-and `jaxrnn.data` (what comes before the network), `jaxrnn.search` (of hyper-parameters),
+Imported by name: `jaxrnn.models` (whole models), `jaxrnn.text` and `jaxrnn.data` (what comes before
+the network), `jaxrnn.search` (of hyper-parameters),
 `jaxrnn.convert` (other frameworks' weights; `_layouts`), and, which need optax, `jaxrnn.losses`,
 `jaxrnn.optim` and `jaxrnn.training`, and, which need flax, `jaxrnn.nnx` and `jaxrnn.linen` (its
 modules; `_modules`).

@@ -6,7 +6,7 @@ cause.
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,21 +18,6 @@ from ._params import LSTMState, Structure, is_tensor, structure
 
 
 Arrays = dict[str, Array]
-
-
-class Options(NamedTuple):
-    """The options that all three layers share."""
-
-    batch_first: bool = False
-    lengths: Any = None
-    dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    key: Any = None
-    masks: Any = None
-    recurrent_masks: Any = None
-    return_all_states: bool = False
-    checkpoint_every: int | None = None
-    implementation: str | None = None
 
 
 def check_cell(
@@ -79,21 +64,18 @@ def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
     """`lengths` as (batch,) integers, () for unbatched `x`; their values too, where known."""
     steps = x.shape[time_axis(x, batch_first)]
     shape = batch_shape(x, batch_first)
-    # Under jit, jnp.asarray would make a tracer of a constant too.
-    known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(lengths))
-    lengths = as_array("lengths", lengths, np.asarray if known else jnp.asarray)
+    lengths = as_known("lengths", lengths)
     if lengths.size == 0:
         lengths = lengths.astype(np.int32)  # an empty list says nothing of its dtype
-    if not jnp.issubdtype(lengths.dtype, jnp.integer):
-        cause = ": a mask? Then pass its sum over time" if lengths.dtype == bool else ""
-        raise TypeError(f"`lengths` must be integers, got {lengths.dtype}{cause}")
+    cause = ": a mask? Then pass its sum over time" if lengths.dtype == bool else ""
+    check_dtype("lengths", lengths.dtype, jnp.integer, "integers", cause)
     if lengths.shape != shape:
         cause = "is `batch_first` right?" if shape else "unbatched `x` takes a single integer"
         raise ValueError(
             f"`lengths` must have the shape {shape}, one for each sequence in the batch, got "
             f"{lengths.shape}: {cause}"
         )
-    if known and lengths.size and not 0 <= lengths.min() <= lengths.max() <= steps:
+    if not is_traced(lengths) and lengths.size and not 0 <= lengths.min() <= lengths.max() <= steps:
         wrong = lengths.min() if lengths.min() < 0 else lengths.max()
         raise ValueError(
             f"`lengths` must lie between 0 and the {steps} time steps of `x`, got {wrong}"
@@ -105,7 +87,7 @@ def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
 
 
 def check_dropout(dropout: Any, name: str = "dropout") -> None:
-    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) <= 1:
+    if not is_number(dropout) or not 0 <= float(dropout) <= 1:
         raise ValueError(
             f"`{name}` must be a Python number between 0 and 1, the probability of dropping, got "
             f"{dropout!r}"
@@ -132,8 +114,7 @@ def check_masks(
             f"with, got {prefix}dropout={dropout}{' and a key' if spare_key else ''}"
         )
     masks = as_array(name, masks)
-    if masks.dtype != bool:
-        raise TypeError(f"`{name}` must be boolean, True where a value is kept, got {masks.dtype}")
+    check_dtype(name, masks.dtype, jnp.bool_, "boolean, True where a value is kept")
     if masks.shape != shape:
         axes = "num_layers - 1, the axes of `x`, features of a layer's output"
         if prefix:
@@ -144,13 +125,12 @@ def check_masks(
 
 def check_positive(**sizes: Any) -> None:
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, Integral) or int(size) < 1:
+        if not is_integer(size) or int(size) < 1:
             raise ValueError(f"`{name}` must be a positive integer, got {size!r}")
 
 
 def check_padding_idx(padding_idx: Any, count: int) -> None:
-    whole = isinstance(padding_idx, Integral) and not isinstance(padding_idx, bool)
-    if not whole or not -count <= int(padding_idx) < count:
+    if not is_integer(padding_idx) or not -count <= int(padding_idx) < count:
         raise ValueError(f"`padding_idx` must be one of {count} ids, got {padding_idx!r}")
 
 
@@ -167,6 +147,35 @@ def _arrays(params: Mapping[str, Any]) -> Arrays:
     return {name: _floating(name, value) for name, value in params.items()}
 
 
+def is_number(value: Any, kind: type = Real) -> bool:
+    """Whether this is a number, known to Python, and not a boolean."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def is_integer(value: Any) -> bool:
+    return is_number(value, Integral)
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether any value in it is unknown, because JAX is tracing."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_dtype(name: str, dtype: Any, kind: Any, wanted: str, cause: str = "") -> None:
+    """The dtype must be of a kind such as `jnp.integer`, which `wanted` says in words."""
+    if not jnp.issubdtype(dtype, kind):
+        raise TypeError(f"`{name}` must be {wanted}, got {dtype}{cause}")
+
+
+def check_same_dtype(name: str, array: Any, other_name: str, other: Any) -> None:
+    """Both names come with their backticks."""
+    if array.dtype != other.dtype:
+        raise TypeError(
+            f"{name} is {array.dtype}, but {other_name} is {other.dtype}: cast one of them; "
+            "nothing is promoted silently"
+        )
+
+
 def as_array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray) -> Any:
     try:
         return convert(value)
@@ -175,10 +184,16 @@ def as_array(name: str, value: Any, convert: Callable[[Any], Any] = jnp.asarray)
         raise TypeError(f"`{name}` must be an array of numbers, got a {what}") from None
 
 
+def as_known(name: str, value: Any) -> Any:
+    """A numpy array, whose values can be checked; a JAX array if the value is traced."""
+    # Under jit, jnp.asarray would make a tracer of a constant too.
+    return as_array(name, value, jnp.asarray if is_traced(value) else np.asarray)
+
+
 def as_integers(name: str, values: Any) -> np.ndarray:
     array = as_array(name, values, np.asarray)
-    if array.size and not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"`{name}` must be integers, got {array.dtype}")
+    if array.size:  # an empty list says nothing of its dtype
+        check_dtype(name, array.dtype, jnp.integer, "integers")
     return array
 
 
@@ -188,9 +203,8 @@ def _floating(name: str, value: Any) -> Array:
             f"`{name}` is a torch tensor: pass jnp.from_dlpack(tensor.detach()) instead"
         )
     array = as_array(name, value)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        cause = ": embed token ids first" if jnp.issubdtype(array.dtype, jnp.integer) else ""
-        raise TypeError(f"`{name}` must be floating, got {array.dtype}{cause}")
+    cause = ": embed token ids first" if jnp.issubdtype(array.dtype, jnp.integer) else ""
+    check_dtype(name, array.dtype, jnp.floating, "floating", cause)
     return array
 
 
@@ -238,8 +252,4 @@ def _check_state(
 def _check_dtypes(params: Arrays, x: Array, state: Array | LSTMState) -> None:
     states = state if isinstance(state, LSTMState) else (state,)
     for name, array in [*params.items(), *(("state", array) for array in states)]:
-        if array.dtype != x.dtype:
-            raise TypeError(
-                f"`{name}` is {array.dtype}, but `x` is {x.dtype}: cast one of them; nothing is "
-                "promoted silently"
-            )
+        check_same_dtype(f"`{name}`", array, "`x`", x)

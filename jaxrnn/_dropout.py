@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._check import Options, batch_shape, check_dropout, check_key, check_layer, check_masks
+from ._check import batch_shape, check_dropout, check_key, check_layer, check_masks
 from ._params import Structure, structure
 
 
@@ -97,11 +97,20 @@ def draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Bool[Arra
     return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
 
 
-def choose_masks(found: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
+def choose_masks(
+    found: Structure,
+    x: Array,
+    *,
+    batch_first: bool,
+    dropout: float,
+    recurrent_dropout: float,
+    key: Any,
+    masks: Any,
+    recurrent_masks: Any,
+) -> tuple[Array | None, Array | None]:
     """Those between layers, in the layout of `x`, and the recurrent ones; None for no dropout."""
-    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
     check_dropout(dropout)
-    check_dropout(recurrent, "recurrent_dropout")
+    check_dropout(recurrent_dropout, "recurrent_dropout")
     if dropout > 0 and found.num_layers == 1:
         warnings.warn(
             f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
@@ -109,19 +118,24 @@ def choose_masks(found: Structure, x: Array, options: Options) -> tuple[Array | 
         )
     if key is not None:
         check_key(key)
-    between, within = options.masks, options.recurrent_masks
-    draws = dropout > 0 and between is None, recurrent > 0 and within is None
-    spare = key is not None and not any(draws)  # masks come instead of a key, or of one half of it
-    shapes = _between(found, x), _within(found, x, options.batch_first)
-    if between is not None:
-        between = check_masks("", between, shapes[0], dropout, spare)
-    elif key is not None and draws[0]:
-        between = draw(key, dropout, shapes[0])
-    if within is not None:
-        within = check_masks("recurrent_", within, shapes[1], recurrent, spare)
-    elif key is not None and draws[1]:
-        within = draw(_recurrent_key(key), recurrent, shapes[1])
-    return between, within
+    draws = (dropout > 0 and masks is None) or (recurrent_dropout > 0 and recurrent_masks is None)
+    spare = key is not None and not draws  # masks come instead of a key, or of one half of it
+    between, within = _between(found, x), _within(found, x, batch_first)
+    return (
+        _masks("", masks, between, dropout, key, spare),
+        _masks("recurrent_", recurrent_masks, within, recurrent_dropout, key, spare),
+    )
+
+
+def _masks(
+    prefix: str, masks: Any, shape: tuple[int, ...], dropout: float, key: Any, spare: bool
+) -> Array | None:
+    """Checks masks, or draws them if there is a key."""
+    if masks is not None:
+        return check_masks(prefix, masks, shape, dropout, spare)
+    if key is None or dropout == 0:
+        return None
+    return draw(_recurrent_key(key) if prefix else key, dropout, shape)
 
 
 def _found(params: Mapping[str, Any], x: Any, batch_first: bool = False) -> tuple[Structure, Array]:

@@ -1,6 +1,6 @@
 """What the flax modules of `nnx` and `linen` share: torch's arguments as fields, and their use.
 
-There is no flax here. Those two add where parameters are kept, and where keys come from.
+There is no flax here: `nnx` and `linen` keep the parameters and provide the keys.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FUNCTIONS = {f.__name__: f for f in (rnn, lstm, gru, rnn_cell, lstm_cell, gru_ce
 
 @dataclass(eq=False, repr=False)
 class Module:
-    """A cell, or what layers have in common with it; `kind` names the function that it calls."""
+    """A cell, or what layers share with it; `kind` names the function that it calls."""
 
     kind: ClassVar[str]
     input_size: int
@@ -32,24 +32,24 @@ class Module:
 
     @property
     def structure(self) -> Structure:
-        """What its parameters must be."""
+        """The structure that its parameters must have."""
         return Structure(**self._having(Structure._fields))
 
     def draw(self, key: PRNGKeyArray) -> dict[str, Array]:
-        """New parameters, of torch's distribution."""
+        """New parameters, with torch's distribution."""
         return draw_params(key, self.structure, self.param_dtype)
 
     def run(self, params: Mapping[str, Array], x: Any, state: Any, **options: Any) -> Any:
-        """Its function, on parameters that have been loaded perhaps, and so may be another's."""
-        found = structure(params, self.kind)
+        """Calls its function. Loaded parameters may be of another structure, and are refused."""
+        loaded = structure(params, self.kind)
         for name, wanted in self.structure._asdict().items():
-            if (came := getattr(found, name)) != wanted:
+            if (value := getattr(loaded, name)) != wanted:
                 raise ValueError(
                     f"this {type(self).__name__} was made with {name}={wanted!r}, but has got the "
-                    f"parameters of one with {name}={came!r}: make it with what they have"
+                    f"parameters of one with {name}={value!r}: make it with what they have"
                 )
-        own = self._having(("nonlinearity", "batch_first", "dropout", "recurrent_dropout"))
-        return FUNCTIONS[self.kind](params, x, state, **own, **options)
+        arguments = self._having(("nonlinearity", "batch_first", "dropout", "recurrent_dropout"))
+        return FUNCTIONS[self.kind](params, x, state, **arguments, **options)
 
     def _having(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
@@ -57,7 +57,7 @@ class Module:
 
 @dataclass(eq=False, repr=False)
 class Layers(Module):
-    """What all three kinds of layers have."""
+    """The fields that all three kinds of layers share."""
 
     num_layers: int = 1
     _: KW_ONLY
@@ -68,26 +68,26 @@ class Layers(Module):
 
     @property
     def drops(self) -> bool:
-        # Between layers, so on a single one `dropout` does nothing, but for the functions' warning.
+        # `dropout` works between layers: on a single layer the function only warns.
         return bool((self.dropout and self.num_layers != 1) or self.recurrent_dropout)
 
     def check_call(self, options: Mapping[str, Any], keys: str) -> None:
-        """Refuses those of a call's options that are the functions', but here have another place.
+        """Refuses options of the functions that do not belong in a module's call.
 
         Args:
-            options: the call's.
-            keys: where those for dropout come from.
+            options: of the call.
+            keys: where the keys for dropout come from.
         """
-        name = type(self).__name__
         if "key" in options:
             raise TypeError(f"`key` is an argument of `jaxrnn.{self.kind}`: here, {keys}")
-        for own in (field.name for field in fields(self) if field.name in options):
-            raise TypeError(f"`{own}` is an argument of `{name}(…)` itself, not of its call")
+        made = type(self).__name__
+        for name in (field.name for field in fields(self) if field.name in options):
+            raise TypeError(f"`{name}` is an argument of `{made}(…)` itself, not of its call")
 
 
 @dataclass(eq=False, repr=False)
 class Elman(Module):
-    """What an RNN and its cell have in common."""
+    """The field that an RNN and its cell share."""
 
     _: KW_ONLY
     nonlinearity: str = "tanh"

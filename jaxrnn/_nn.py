@@ -5,13 +5,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._cells import normalise, widen
-from ._check import as_array, check_dropout, check_key, check_lengths, check_padding_idx
+from ._check import (
+    as_known,
+    check_dropout,
+    check_dtype,
+    check_key,
+    check_lengths,
+    check_padding_idx,
+    check_same_dtype,
+    is_traced,
+)
 from ._dropout import draw, drop
 from ._layers import Lengths, gru, lstm, rnn
 from ._params import structure
@@ -144,8 +151,7 @@ def dropout(
         check_key(key)
         mask = draw(key, rate, x.shape)
     mask = jnp.asarray(mask)
-    if mask.dtype != bool:
-        raise TypeError(f"`mask` must be boolean, True where a value is kept, got {mask.dtype}")
+    check_dtype("mask", mask.dtype, jnp.bool_, "boolean, True where a value is kept")
     if mask.shape != x.shape:
         raise ValueError(f"`mask` must have the shape of `x`, {x.shape}, got {mask.shape}")
     return drop(x, mask, rate)
@@ -241,19 +247,13 @@ def valid_steps(lengths: Integer[Array, "*B"], steps: int) -> Bool[Array, "*B T"
 
 def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | None = None) -> Array:
     """Ids as an integer array; their values too, where they and the vocabulary are known."""
-    known = not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ids))
-    ids = as_array(name, ids, np.asarray if known else jnp.asarray)
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise TypeError(f"`{name}` must be integers, the ids of tokens, got {ids.dtype}")
+    ids = as_known(name, ids)
+    check_dtype(name, ids.dtype, jnp.integer, "integers, the ids of tokens")
     if ndim is not None and ids.ndim != ndim:
         axes = {1: "(batch,)", 2: "(batch, time)"}[ndim]
         raise ValueError(f"`{name}` must have the shape {axes}, got {ids.shape}")
-    if (
-        known
-        and vocabulary is not None
-        and ids.size
-        and not 0 <= ids.min() <= ids.max() < vocabulary
-    ):
+    known = vocabulary is not None and not is_traced(ids)
+    if known and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise ValueError(
             f"`{name}` must lie in [0, {vocabulary}), the rows of the embedding's `weight`, got "
@@ -275,11 +275,8 @@ def _arrays(name: str, params: Mapping[str, Any], ndim: int) -> dict[str, Array]
         raise ValueError(f"`params` of `{name}` have the unexpected key {unknown.pop()!r}")
     arrays = {name: jnp.asarray(value) for name, value in params.items()}
     weight, bias = arrays["weight"], arrays.get("bias")
-    if bias is not None and bias.dtype != weight.dtype:
-        raise TypeError(
-            f"`bias` of `{name}` is {bias.dtype}, but `weight` is {weight.dtype}: cast one of "
-            "them; nothing is promoted silently"
-        )
+    if bias is not None:
+        check_same_dtype(f"`bias` of `{name}`", bias, "`weight`", weight)
     if weight.ndim != ndim or (bias is not None and bias.shape != weight.shape[:1]):
         shapes = {name: array.shape for name, array in arrays.items()}
         raise ValueError(f"`params` of `{name}` are misshapen: {shapes}")
@@ -292,8 +289,4 @@ def _check_last_axis(weight: Array, x: Array) -> None:
             f"`x` must have {weight.shape[-1]} features in its last axis, as `weight` "
             f"{weight.shape} expects, got shape {x.shape}"
         )
-    if x.dtype != weight.dtype:
-        raise TypeError(
-            f"`weight` is {weight.dtype}, but `x` is {x.dtype}: cast one of them; nothing is "
-            "promoted silently"
-        )
+    check_same_dtype("`weight`", weight, "`x`", x)

@@ -7,12 +7,12 @@ Shapes here depend on the values of the lengths, so these functions run outside 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, Shaped
+
+from ._check import as_integers, is_traced
 
 
 class PackedSequence(NamedTuple):
@@ -175,12 +175,9 @@ def pad_packed_sequence(
 
 
 def _concrete(name: str, values: ArrayLike | Sequence[int]) -> np.ndarray:
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)):
+    if is_traced(values):
         raise TypeError(
             f"`{name}` must be concrete here, because the result's shape depends on them, got a "
             "traced array: under jit, pass padded sequences and `lengths` to rnn, lstm or gru"
         )
-    array = np.asarray(values)
-    if not np.issubdtype(array.dtype, np.integer) and array.size:
-        raise TypeError(f"`{name}` must be integers, got {array.dtype}")
-    return array.astype(np.int64)
+    return as_integers(name, values).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Trees of arrays: where two differ, in words, and how large one is."""
+"""Trees of arrays: their leaves in words, where two differ, and the norm."""
 
 from typing import Any
 
@@ -14,30 +14,30 @@ Leaves = dict[str, list[Any]]
 
 
 def describe(tree: Any) -> Leaves:
-    """Under each leaf's name its dtype and sizes, as JSON can hold them."""
+    """Returns the dtype and sizes of each leaf under its name, as JSON can hold them."""
     dtype = lambda a: a.dtype if hasattr(a, "dtype") else np.asarray(a).dtype
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): [str(dtype(a)), *np.shape(a)] for path, a in leaves}
 
 
-def difference(found: Leaves, wanted: Leaves, *, sizes: bool = True) -> str | None:
-    """The first leaf that differs; without `sizes`, in its number of axes or dtype. Or None."""
-    for name in [*wanted, *found]:
+def difference(leaves: Leaves, wanted: Leaves, *, sizes: bool = True) -> str | None:
+    """Names the first leaf that differs; without `sizes`, only in dtype or number of axes."""
+    for name in [*wanted, *leaves]:
         leaf = f"leaf {name}" if name else "it"
-        if name not in found:
+        if name not in leaves:
             return f"{leaf} is missing"
         if name not in wanted:
             return f"{leaf} is unexpected"
-        (dtype, *shape), (wanted_dtype, *wanted_shape) = found[name], wanted[name]
+        (dtype, *shape), (wanted_dtype, *wanted_shape) = leaves[name], wanted[name]
         same = shape == wanted_shape if sizes else len(shape) == len(wanted_shape)
         if dtype != wanted_dtype or not same:
-            came, want = f"{dtype} {tuple(shape)}", f"{wanted_dtype} {tuple(wanted_shape)}"
-            return f"{leaf} is {came}, not {want}"
+            expected = f"{wanted_dtype} {tuple(wanted_shape)}"
+            return f"{leaf} is {dtype} {tuple(shape)}, not {expected}"
     return None
 
 
 def norm(tree: Any) -> Float[Array, ""]:
-    """The Euclidean norm over all leaves, whose squares float16 could not hold."""
+    """Returns the Euclidean norm over all leaves, squared in float32 at least."""
     squares = [jnp.square(jnp.abs(widen(a))).sum() for a in jax.tree.leaves(tree)]
     widest = max((a.dtype for a in squares), key=lambda dtype: dtype.itemsize)
     return jnp.sqrt(jnp.stack([a.astype(widest) for a in squares]).sum())

@@ -1,7 +1,7 @@
-"""Checkpoints of a training: orbax writes them whole or not at all, and what is read is checked.
+"""Checkpoints of a training: orbax writes them whole or not at all, and reading verifies them.
 
 Import this module by name: it needs orbax, which the rest of jaxrnn does not. `training.fit` calls
-it; a loop of one's own can, too.
+it, and your own loop can too.
 """
 
 import json
@@ -26,7 +26,7 @@ from ._trees import describe, difference
 
 
 class Checkpoint(NamedTuple):
-    """The step it was saved at, the arrays, and what was recorded beside them."""
+    """The step at which it was saved, the arrays, and the record saved with them."""
 
     step: int
     tree: Any
@@ -36,18 +36,19 @@ class Checkpoint(NamedTuple):
 def save(folder: str | PathLike[str], step: int, tree: Any, record: Any, *, keep: int) -> None:
     """Writes a checkpoint and removes all but the last `keep`.
 
-    A process that is killed leaves the checkpoint complete or not there. Where there are several
-    processes, all of them call this, and `folder` is one that they share.
+    If the process is killed, the checkpoint is either complete or not there. Several processes must
+    all call this, with a `folder` that they share.
 
     Args:
-        folder: is made where it does not exist; each checkpoint is a folder in it, named `step`.
-        step: above that of the other checkpoints there.
-        tree: JAX's arrays, or numpy's, which every process has whole; keys of `jax.random`, too.
-        record: what JSON can hold; numbers come back with every digit, NaN and inf too.
-        keep: how many to keep, this one included.
+        folder: the folder of the training, which is made if missing; each checkpoint is a folder in
+            it, named `step`.
+        step: a number above the steps of the other checkpoints.
+        tree: JAX's arrays, or numpy's, which every process has whole; also keys of `jax.random`.
+        record: anything that JSON can hold; numbers keep every digit, also NaN and inf.
+        keep: how many checkpoints to keep, including this one.
 
     Raises:
-        ValueError: `step` is not above the others, or `keep` no positive integer.
+        ValueError: `step` is not above the others, or `keep` is not a positive integer.
 
     Source: https://orbax.readthedocs.io/en/stable/api_reference/checkpoint.checkpoint_manager.html
     """
@@ -61,21 +62,21 @@ def save(folder: str | PathLike[str], step: int, tree: Any, record: Any, *, keep
 
 
 def restore(folder: str | PathLike[str], like: Any) -> Checkpoint | None:
-    """Reads the last checkpoint that is sound, or None where there is none at all.
+    """Reads the last checkpoint that is sound; returns None if there are no checkpoints.
 
-    Arrays and record are held against the checksums that were saved with them. A checkpoint that is
-    damaged, or of another training, is passed over with a warning, and moved to a folder
+    Arrays and record are verified with the checksums that were saved with them. A checkpoint that
+    is damaged, or belongs to another training, is skipped with a warning, and moved to a folder
     `<step>.refused.…`.
 
     Args:
-        folder: as of `save`.
-        like: the tree that is wanted, with the same shapes, dtypes and shardings.
+        folder: the folder of `save`.
+        like: a tree with the shapes, dtypes and shardings of the tree to read.
 
     Raises:
-        ValueError: there are checkpoints, but not one that is sound and has this tree.
-        OSError: the file system does not let them be read.
+        ValueError: there are checkpoints, but none is sound and has this tree.
+        OSError: the file system cannot read them.
 
-    Source: that of `save`.
+    Source: as for `save`.
     """
     if not Path(folder).is_dir():
         return None
@@ -83,7 +84,7 @@ def restore(folder: str | PathLike[str], like: Any) -> Checkpoint | None:
     with _open(folder) as manager:
         for step in sorted(manager.all_steps(), reverse=True):
             try:
-                found = _read(manager, step, like)
+                checkpoint = _read(manager, step, like)
                 break
             except _RefusedError as error:
                 refused[step] = str(error)
@@ -96,16 +97,16 @@ def restore(folder: str | PathLike[str], like: Any) -> Checkpoint | None:
                 )
             return None
     for step, why in refused.items():
-        warnings.warn(f"checkpoint {step} in {folder} {why}; using {found.step}", stacklevel=3)
+        warnings.warn(f"checkpoint {step} in {folder} {why}; using {checkpoint.step}", stacklevel=3)
         if jax.process_index() == 0:
             aside = tempfile.mkdtemp(prefix=f"{step}.refused.", dir=folder)
             Path(folder, str(step)).rename(Path(aside, str(step)))
     multihost_utils.sync_global_devices("refused checkpoints are renamed")
-    return found
+    return checkpoint
 
 
 def _array(leaf: Any) -> Any:
-    """What orbax can hold; numpy's where JAX has not been told a place, lest it be tied to one."""
+    """Returns an array that orbax can hold; numpy's, unless JAX has committed it to a device."""
     if _is_key(leaf):
         leaf = jax.random.key_data(leaf)
     return leaf if isinstance(leaf, jax.Array) and leaf.committed else np.asarray(leaf)
@@ -116,7 +117,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _filled(arrays: list[Any]) -> dict[str, Any]:
-    """Those that are not empty, which orbax refuses; and one more, since it wants at least one."""
+    """Leaves out empty arrays, which orbax refuses; adds one, since it needs at least one."""
     return {"": np.zeros(1), **{str(i): a for i, a in enumerate(arrays) if a.size}}
 
 
@@ -135,15 +136,15 @@ def _read(manager: ocp.CheckpointManager, step: int, like: Any) -> Checkpoint:
             why = f"is of another training: {wrong}"
         else:
             targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, _filled(arrays))
-            found = item(leaves=ocp.args.StandardRestore(targets))["leaves"]
-            arrays = [found.get(str(i), a) for i, a in enumerate(arrays)]
+            restored = item(leaves=ocp.args.StandardRestore(targets))["leaves"]
+            arrays = [restored.get(str(i), a) for i, a in enumerate(arrays)]
             whole = _checksums(arrays, about["record"]) == about["sums"]
             why = "" if whole else "is damaged (a checksum is wrong)"
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _RefusedError(f"is damaged: {_first_line(error)}") from error
-    except (OSError, MemoryError):  # which may be over the next time
+    except (OSError, MemoryError):  # the next attempt may succeed
         raise
-    except Exception as error:  # each part of orbax has its own for what it cannot read
+    except Exception as error:  # each part of orbax raises another one for damaged files
         raise _RefusedError(f"is damaged, or not jaxrnn's: {_first_line(error)}") from error
     if why:
         raise _RefusedError(why)
@@ -159,14 +160,14 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _open(folder: str | PathLike[str], keep: int | None = None) -> Iterator[ocp.CheckpointManager]:
-    """To write, with `keep`, or to read."""
+    """Opens the folder, to write with `keep`, else to read."""
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
-        # What a killed process has left. Orbax does it in a thread, which only `save` waits for.
+        # Left by killed processes. Orbax removes them in a thread, for which only `save` waits.
         cleanup_tmp_directories=keep is not None,
         enable_async_checkpointing=False,
     )
-    logger = logging.getLogger("absl")  # or orbax logs pages about what is refused in a sentence
+    logger = logging.getLogger("absl")  # orbax would log pages about each refused checkpoint
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -177,4 +178,4 @@ def _open(folder: str | PathLike[str], keep: int | None = None) -> Iterator[ocp.
 
 
 class _RefusedError(Exception):
-    """What is wrong with a checkpoint, as the rest of a sentence about it."""
+    """The fault of a checkpoint, as the rest of a sentence about it."""

@@ -1,7 +1,7 @@
 """From series and sequences to batches: windows, normalisation, batches, chunks.
 
-Work of the host, in numpy; `normalise`, `denormalise` and `chunks` take JAX's arrays too, and run
-inside `jit`.
+These functions run on the host, in numpy; `normalise`, `denormalise` and `chunks` also take JAX's
+arrays, and run inside `jit`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Real = Array | np.ndarray | np.number | float
 
 
 class Scale(NamedTuple):
-    """What `normalise` subtracts and divides by: one number, or one for each feature."""
+    """The `shift` that `normalise` subtracts, and the `scale` it divides by, for each feature."""
 
     shift: Float[Real, "*features"]
     scale: Float[Real, "*features"]
@@ -27,24 +27,24 @@ class Scale(NamedTuple):
 def windows(
     series: Shaped[ArrayLike, "N *features"] | Sequence[Any], size: int, *, horizon: int = 1
 ) -> tuple[Shaped[np.ndarray, "windows size *features"], Shaped[np.ndarray, "windows *features"]]:
-    r"""Every window of a series, and the value that is to be forecast from it.
+    r"""Returns every window of a series, and the value to forecast from it.
 
     .. math:: x_i = s_{i : i + size}, \quad y_i = s_{i + size + horizon - 1}
 
-    Split the series into training and test part first: windows overlap.
+    Split the series into training and test parts first: windows overlap.
 
     Args:
         series: (N,) or (N, features).
-        size: the steps in a window.
-        horizon: how many steps after the window's last one its `y` stands.
+        size: the number of steps in a window.
+        horizon: how many steps after the window's last step `y` comes.
 
     Returns:
         ``(x, y)`` of the shapes (N - size - horizon + 1, size[, features]) and (N - size - horizon
-        + 1[, features]), batch-first. Both are views of the series, which cannot be written to.
+        + 1[, features]), batch-first. Both are read-only views of the series.
 
     Raises:
-        ValueError: a series too short for a single window, or a size or horizon that is no positive
-            integer.
+        ValueError: the series is too short for a single window, or a size or horizon is not a
+            positive integer.
 
     Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.stride_tricks.sliding_window_view.html
 
@@ -67,12 +67,12 @@ def windows(
 
 
 def fit_min_max(x: Shaped[ArrayLike, "*_ features"] | Sequence[Any]) -> Scale:
-    r"""The scale on which `x` runs from 0 to 1.
+    r"""Returns the scale on which `x` runs from 0 to 1.
 
     .. math:: shift = \min x, \quad scale = \max x - \min x
 
-    For each feature, over all axes but the last; over everything if there is but one axis. A
-    feature that is constant gets the scale 1, and normalises to 0. Fit on the training part only.
+    It is fitted for each feature, over all axes but the last; with one axis, over everything. A
+    constant feature gets the scale 1, and normalises to 0. Fit on the training part only.
 
     Args:
         x: (N,) or (…, features).
@@ -81,8 +81,8 @@ def fit_min_max(x: Shaped[ArrayLike, "*_ features"] | Sequence[Any]) -> Scale:
         A `Scale` in the dtype of `x`, float64 for integers.
 
     Raises:
-        ValueError: `x` is a scalar, is empty, or holds a NaN or an infinity.
-        TypeError: `x` does not hold real numbers.
+        ValueError: `x` is a scalar, is empty, or has a NaN or an infinity.
+        TypeError: `x` does not have real numbers.
 
     Source: https://scikit-learn.org/stable/modules/generated/sklearn.preprocessing.MinMaxScaler.html
 
@@ -94,12 +94,12 @@ def fit_min_max(x: Shaped[ArrayLike, "*_ features"] | Sequence[Any]) -> Scale:
 
 
 def fit_z_score(x: Shaped[ArrayLike, "*_ features"] | Sequence[Any]) -> Scale:
-    r"""The scale on which `x` has mean 0 and standard deviation 1; otherwise as `fit_min_max`.
+    r"""Returns the scale on which `x` has mean 0 and standard deviation 1, as `fit_min_max` does.
 
     .. math:: shift = \bar x, \quad scale = \sqrt{\overline{(x - \bar x)^2}}
 
-    The standard deviation is the population's (biased), as numpy's and that of scikit-learn's
-    StandardScaler; `torch.std` divides by N - 1 instead.
+    The standard deviation is biased (the population's), as in numpy and scikit-learn's
+    StandardScaler; `torch.std` divides by N - 1.
 
     Source: https://scikit-learn.org/stable/modules/generated/sklearn.preprocessing.StandardScaler.html
 
@@ -110,15 +110,15 @@ def fit_z_score(x: Shaped[ArrayLike, "*_ features"] | Sequence[Any]) -> Scale:
 
 
 def normalise(scale: Scale, x: Shaped[Real, "*shape"]) -> Float[Real, "*shape"]:
-    """``(x - shift) / scale``, in the dtype that numpy, or JAX, gives to it.
+    """Returns ``(x - shift) / scale``, in the dtype that numpy or JAX gives it.
 
     Args:
-        scale: as of `fit_min_max` or `fit_z_score`.
-        x: numpy's or JAX's array, its last axis the features, if `scale` was fitted on features.
+        scale: from `fit_min_max` or `fit_z_score`.
+        x: an array of numpy or JAX; if `scale` was fitted on features, they are its last axis.
 
     Raises:
-        ValueError: `x` has another number of features than what `scale` was fitted on.
-        TypeError: `scale` is no `Scale`.
+        ValueError: `scale` was fitted on another number of features than `x` has.
+        TypeError: `scale` is not a `Scale`.
 
     Source: https://scikit-learn.org/stable/modules/preprocessing.html
 
@@ -130,7 +130,7 @@ def normalise(scale: Scale, x: Shaped[Real, "*shape"]) -> Float[Real, "*shape"]:
 
 
 def denormalise(scale: Scale, x: Shaped[Real, "*shape"]) -> Float[Real, "*shape"]:
-    """``x * scale + shift``: takes back `normalise`, whose arguments and errors it has.
+    """Returns ``x * scale + shift``, the inverse of `normalise`, with its arguments and errors.
 
     Source: https://scikit-learn.org/stable/modules/preprocessing.html
 
@@ -144,20 +144,20 @@ def denormalise(scale: Scale, x: Shaped[Real, "*shape"]) -> Float[Real, "*shape"
 def batches(
     n: int, batch_size: int, *, rng: np.random.Generator | None = None, drop_last: bool = False
 ) -> list[Int[np.ndarray, "_"]]:
-    """The indices 0 to n - 1 in batches: one epoch of `torch.utils.data.DataLoader`.
+    """Splits the indices 0 to n - 1 into batches: one epoch of `torch.utils.data.DataLoader`.
 
     Args:
         n: the number of examples.
-        batch_size: how many make a batch; the last may be smaller.
-        rng: shuffles them; call again for the next epoch. Without it they come in order.
-        drop_last: whether to leave out a last batch that is smaller, so that `jit` sees one shape.
+        batch_size: the number of examples in a batch; the last batch may be smaller.
+        rng: shuffles them; call again for the next epoch. Without it they are in order.
+        drop_last: whether to leave out a smaller last batch, so that `jit` sees one shape.
 
     Returns:
         A list of index arrays, for `x[i], y[i]`.
 
     Raises:
-        ValueError: `n` or `batch_size` is no positive integer, or `drop_last` leaves no batch.
-        TypeError: `rng` is no numpy Generator.
+        ValueError: `n` or `batch_size` is not a positive integer, or `drop_last` leaves no batch.
+        TypeError: `rng` is not a numpy Generator.
 
     Source: https://docs.pytorch.org/docs/stable/data.html#torch.utils.data.DataLoader
 
@@ -176,24 +176,24 @@ def batches_by_length(
     *,
     rng: np.random.Generator | None = None,
 ) -> list[Int[np.ndarray, "_"]]:
-    """The indices of sequences in batches of similar length, so that there is little to pad.
+    """Splits sequences into batches of similar length, which need little padding.
 
-    The share of padding in some batches is
+    The share of padding in such batches is
     ``1 - lengths.sum() / sum(len(i) * lengths[i].max() for i in batches)``.
 
     Args:
         lengths: (n,) the length of each sequence.
-        batch_size: how many make a batch; the one of the longest may be smaller.
-        rng: draws which of the equally long go together, and the order of the batches. Without it
-            both are as given, the shortest first.
+        batch_size: the number of sequences in a batch; the batch of the longest may be smaller.
+        rng: shuffles sequences of equal length, and the batches. Without it sequences are in order,
+            and the shortest batch is first.
 
     Returns:
-        A list of index arrays that hold every index once, each by growing length.
+        A list of index arrays with every index once, each by growing length.
 
     Raises:
-        ValueError: `lengths` has not one axis, is empty or holds a negative length, or `batch_size`
-            is no positive integer.
-        TypeError: `lengths` are traced or no integers, or `rng` is no numpy Generator.
+        ValueError: `lengths` does not have one axis, is empty or has a negative length, or
+            `batch_size` is not a positive integer.
+        TypeError: `lengths` are traced or not integers, or `rng` is not a numpy Generator.
 
     Source: Khomenko et al. (2016), sequence bucketing, https://arxiv.org/abs/1708.05604
 
@@ -207,8 +207,8 @@ def batches_by_length(
     if array.min() < 0:
         raise ValueError(f"`lengths` must not be negative, got {array.min()}")
     order = _order(len(array), rng)
-    found = _cut(order[np.argsort(array[order], kind="stable")], batch_size)
-    return [found[i] for i in _order(len(found), rng)]
+    sorted_batches = _cut(order[np.argsort(array[order], kind="stable")], batch_size)
+    return [sorted_batches[i] for i in _order(len(sorted_batches), rng)]
 
 
 def chunks(
@@ -216,19 +216,19 @@ def chunks(
 ) -> list[Any]:
     """Cuts a long batch along time, for back-propagation that is truncated at the cuts.
 
-    The state is carried over from chunk to chunk; ``jax.lax.stop_gradient`` on it truncates. The
-    chunk that starts at ``t`` has the lengths ``(lengths - t).clip(0, size)``.
+    Carry the state from chunk to chunk, with ``jax.lax.stop_gradient`` to truncate. The chunk that
+    starts at ``t`` has the lengths ``(lengths - t).clip(0, size)``.
 
     Args:
-        x: (T, …), or (B, T, …) with `batch_first`; numpy's or JAX's array.
-        size: the time steps in a chunk; the last may have fewer.
+        x: (T, …), or (B, T, …) with `batch_first`; an array of numpy or JAX.
+        size: the number of time steps in a chunk; the last chunk may have fewer.
         batch_first: whether time is the second axis.
 
     Returns:
         A list of arrays, whose concatenation over time is `x`.
 
     Raises:
-        ValueError: `size` is no positive integer, or `x` has no time axis or no time step.
+        ValueError: `size` is not a positive integer, or `x` has no time axis or no time step.
 
     Source: Williams & Peng (1990), https://doi.org/10.1162/neco.1990.2.4.490
 
@@ -263,7 +263,7 @@ def _fit(x: Any, measure: Callable[..., tuple[Any, Any]]) -> Scale:
     low, high = wide.min(0), wide.max(0)
     shift, scale = measure(wide, low, high)
     dtype = np.float64 if array.dtype.kind in "biu" else array.dtype
-    # Not by the scale alone: a constant's mean, and so its deviation, may be off by a rounding.
+    # The scale alone does not show it: a constant's mean, and so its deviation, may be rounded.
     flat = (low == high) | (scale.astype(dtype) == 0)
     return Scale(np.where(flat, low, shift).astype(dtype), np.where(flat, 1, scale).astype(dtype))
 

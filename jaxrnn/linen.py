@@ -3,12 +3,10 @@
 They are thin: flax keeps the parameters and hands out keys, `jaxrnn.lstm` and so on compute. Import
 this module by name: it needs flax.
 
-The parameters are torch's, under its names. So `variables["params"]` is what
-`jaxrnn.from_state_dict` returns; in a larger model, the part of it under this module's `name` is::
+The parameters are torch's, under its names: `variables["params"]` is what `jaxrnn.from_state_dict`
+and `jaxrnn.init_lstm` return. In a larger model, the part under this module's `name` is::
 
     params = {**variables["params"], "encoder": jaxrnn.from_state_dict(module.state_dict())}
-
-and that is also how they come from `jaxrnn.init_lstm`, if other initialisers are wanted.
 """
 
 from collections.abc import Mapping
@@ -30,7 +28,7 @@ class _Module(_modules.Module, linen.Module, kw_only=True):
         if self.is_initializing() and not self.variables.get("params"):
             for name, value in self.draw(self.make_rng("params")).items():
                 self.param(name, lambda key, value=value: value)
-        # All that there are, and not by `self.param`, which would not see those that are too many.
+        # All of them, and not by `self.param`, which would not see unexpected ones.
         return self.variables.get("params", {})
 
 
@@ -54,16 +52,13 @@ class _Layers(_modules.Layers, _Module, kw_only=True):
         deterministic: bool | None = None,
         **options: Any,
     ) -> tuple[Float[Array, "*TB DP"], Any]:
-        """`y, state = lstm(x, state)`, as `jaxrnn.lstm` does.
+        """`y, state = lstm(x, state)`, with `x`, `state` and `lengths` as in `jaxrnn.lstm`.
 
         Args:
-            x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I).
-            state: that of the chunk before; zeros by default.
-            lengths: how many steps of each sequence are valid.
-            deterministic: whether nothing is dropped. Where there is dropout, it must be given
-                either here or to the module; otherwise it does not matter.
-            options: the others of `jaxrnn.lstm`, such as `return_all_states` or `implementation`;
-                `masks` with `deterministic=True`, since nothing is drawn then.
+            deterministic: whether nothing is dropped. With dropout, set it either here or for the
+                module.
+            options: other options of `jaxrnn.lstm`, such as `return_all_states`; `masks` need
+                `deterministic=True`, so that no others are drawn.
         """
         self.check_call(options, 'it comes from the rng "dropout", as in `rngs={"dropout": key}`')
         key = None
@@ -88,27 +83,21 @@ class RNN(_modules.RNN, _Layers, kw_only=True):
 class LSTM(_modules.LSTM, _Layers, kw_only=True):
     """`torch.nn.LSTM` as a linen module: `jaxrnn.lstm` on parameters that flax keeps.
 
-    Sizes are given, as in torch, and not inferred from `x`. Nothing is promoted: `x` and `state`
-    have the parameters' dtype.
+    Sizes are arguments, as in torch, and not inferred from `x`. Nothing is promoted: `x` and
+    `state` have the parameters' dtype. Arguments that do not stand here are those of
+    `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
 
     Args:
-        input_size: features of `x`.
-        hidden_size: features of the cell state.
-        num_layers: layers on top of each other.
-        bias: whether there are `bias_ih` and `bias_hh`.
-        batch_first: whether `x` and `y` have the batch before time. The state never has.
-        dropout: the probability of dropping, between layers; keys come from the rng `"dropout"`.
-        bidirectional: whether every layer also runs backwards.
-        proj_size: features of `h`, if smaller than `hidden_size`; 0 for no projection.
-        recurrent_dropout: that on the way into `weight_hh`, which torch has not.
-        layer_norm: whether it is layer-normalised, which torch has not: see `jaxrnn.init_lstm`.
-        param_dtype: of new parameters.
-        deterministic: whether nothing is dropped, unless the call says it.
+        dropout: the keys come from the rng `"dropout"`.
+        recurrent_dropout: the probability of dropping on the way into `weight_hh`; torch has none.
+        layer_norm: whether it is layer-normalised; torch has no such LSTM.
+        param_dtype: the dtype of new parameters.
+        deterministic: whether nothing is dropped, unless the call sets it.
 
     Raises:
-        ValueError: sizes that are no positive integers, `proj_size` not below `hidden_size`,
-            parameters that have another structure; at the first call, as all of `jaxrnn.lstm`.
-        TypeError: a key, or an argument of the module, given to the call.
+        ValueError: in a call: sizes that are not positive integers, `proj_size` not below
+            `hidden_size`, parameters of another structure, and whatever `jaxrnn.lstm` refuses.
+        TypeError: a call with a key, or with an argument of the module.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html;
     https://flax-linen.readthedocs.io
@@ -133,16 +122,12 @@ class GRU(_modules.GRU, _Layers, kw_only=True):
 
 
 class RNNCell(_modules.RNNCell, _Cell, kw_only=True):
-    """`torch.nn.RNNCell` as a linen module: `h = cell(x, h)`.
+    """`torch.nn.RNNCell` as a linen module: `h = cell(x, h)`, with torch's arguments.
 
     Args:
-        input_size: features of `x`.
-        hidden_size: features of `h`.
-        bias: whether there are `bias_ih` and `bias_hh`.
-        nonlinearity: `"tanh"` or `"relu"`.
-        param_dtype: of new parameters.
+        param_dtype: the dtype of new parameters.
 
-    It is called as torch's is, so it is no `linen.RNNCellBase`, whose carry comes first.
+    It is called like torch's cell, so it is not a `linen.RNNCellBase`, whose carry comes first.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html
     """
@@ -151,7 +136,7 @@ class RNNCell(_modules.RNNCell, _Cell, kw_only=True):
 class LSTMCell(_modules.LSTMCell, _Cell, kw_only=True):
     """`torch.nn.LSTMCell` as a linen module: `h, c = cell(x, (h, c))`.
 
-    Arguments are those of `RNNCell`, but `layer_norm` in place of `nonlinearity`.
+    Its arguments are those of `RNNCell`, with `layer_norm` instead of `nonlinearity`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
     """

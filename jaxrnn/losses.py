@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from ._cells import wide
-from ._check import as_array
+from ._check import as_array, as_known, check_dtype, check_same_dtype, is_traced
 
 
 def cross_entropy(
@@ -34,28 +33,28 @@ def cross_entropy(
         l_n &= -\sum_c w_c q_{nc} \log \mathrm{softmax}(x_n)_c \\
         \mathrm{mean} &= \sum_n l_n / \sum_n w_{y_n}
 
-    The sums leave out the n whose y is `ignore_index`: whatever stands in their logits, NaN
-    included, changes neither value nor gradient (torch's gradient there would be NaN). The bare
-    case is `optax.softmax_cross_entropy_with_integer_labels`, but that takes the logit from the
-    logarithm of the sum, which rounds worse where logits are large.
+    The sums leave out the n whose y is `ignore_index`: their logits, even NaN, change neither value
+    nor gradient (torch's gradient there is NaN). Without options it is
+    `optax.softmax_cross_entropy_with_integer_labels`, which subtracts the logit from the logarithm
+    of the sum and so loses digits where logits are large.
 
     Args:
         logits: x of shape (C,), (N, C) or (N, C, d1, …): classes on axis 1, as in torch.
-        targets: y, integers of the shape (), (N,) or (N, d1, …); or, floating and shaped like
-            `logits`, probabilities, which replace [c = y_n], and whose mean divides by N · d1 · ….
+        targets: y, integers of the shape (), (N,) or (N, d1, …); or floating probabilities with
+            the shape of `logits`, which replace [c = y_n], and whose mean divides by N · d1 · ….
         weight: w, of shape (C,); 1 by default.
-        ignore_index: the class of targets that do not count; padding, mostly.
+        ignore_index: the class of targets that do not count, such as padding.
         label_smoothing: ε, from 0 to 1.
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Returns:
-        A scalar, or without reduction the shape of the class targets. The mean of nothing is NaN,
-        its gradient 0.
+        A scalar, or without reduction an array of the shape of the class targets. The mean of
+        nothing is NaN, and its gradient is 0.
 
     Raises:
-        ValueError: shapes that do not fit, a target out of range or an unknown option. Where the
-            targets are traced, one out of range makes its loss and gradient NaN instead.
-        TypeError: dtypes that are mixed, or no numbers.
+        ValueError: shapes do not fit, a target is out of range, or an option is unknown. A traced
+            target out of range makes its loss and gradient NaN instead.
+        TypeError: dtypes are mixed, or not numbers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.cross_entropy.html;
     label smoothing: Szegedy et al. (2015), https://arxiv.org/abs/1512.00567.
@@ -76,7 +75,7 @@ def cross_entropy(
     w = weight.astype(x.dtype)
 
     # As a constant of jit, too, targets are known, until jnp makes tracers of them.
-    y = as_array("targets", targets, jnp.asarray if isinstance(targets, Tracer) else np.asarray)
+    y = as_known("targets", targets)
     if jnp.issubdtype(y.dtype, jnp.floating):
         _, y = _floats(logits=logits, targets=y)
         _check_shape("targets", y, logits.shape)
@@ -112,11 +111,11 @@ def mse_loss(
         reduction: `"mean"`, `"sum"` or `"none"`.
 
     Returns:
-        A scalar, or the shape of `input` without reduction.
+        A scalar, or without reduction an array of the shape of `input`.
 
     Raises:
-        ValueError: shapes that differ (torch warns, and broadcasts), or an unknown `reduction`.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: shapes differ (torch warns and broadcasts), or `reduction` is unknown.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.mse_loss.html
 
@@ -143,20 +142,23 @@ def binary_cross_entropy(
         l &= -w \left(y \max(\log x, -100) + (1 - y) \max(\log(1 - x), -100)\right) \\
         \partial l / \partial x &= w (x - y) / \max(x (1 - x), 10^{-12})
 
-    The derivative is torch's, not that of the clamped value: ±1e12 where x is 0 and y is 1, or the
-    other way round. That for y is of the clamped value (±100 where x is 0 or 1; torch has ±inf).
-    Optax has no such loss.
+    The derivative with respect to x is torch's, not the derivative of the clamped value: it is
+    ±1e12 where x is 0 and y is 1, or the other way round. The derivative with respect to y is the
+    clamped value's (±100 where x is 0 or 1; torch has ±inf). Optax has no such loss.
 
     Args:
         input: x, probabilities of any shape.
         target: y, probabilities, of the same shape and dtype.
         weight: w, broadcast to that shape; the mean still divides by the number of elements.
-        reduction: as in `mse_loss`, and so is what returns.
+        reduction: as in `mse_loss`.
+
+    Returns:
+        As `mse_loss`.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown `reduction`, or no probability. Where the
-            arrays are traced, a value out of [0, 1] makes its loss and gradient NaN instead.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: shapes do not fit, `reduction` is unknown, or a value is not a probability. A
+            traced value out of [0, 1] makes its loss and gradient NaN instead.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy.html
 
@@ -177,19 +179,19 @@ def binary_cross_entropy_with_logits(
     pos_weight: Float[ArrayLike, "..."] | None = None,
     reduction: str = "mean",
 ) -> Float[Array, "..."]:
-    r"""The same on logits: `torch.nn.functional.binary_cross_entropy_with_logits`.
+    r"""The same of logits: `torch.nn.functional.binary_cross_entropy_with_logits`.
 
     .. math:: l = -w \left(p y \log \sigma(x) + (1 - y) \log \sigma(-x)\right)
 
-    `optax.sigmoid_binary_cross_entropy` is the case without w and p. For a confident and right x it
-    keeps the digits that torch's form of the equation cancels.
+    Without w and p it is `optax.sigmoid_binary_cross_entropy`. For a confident and right x it keeps
+    the digits that torch's form of the equation cancels.
 
     Args:
         input: x, logits of any shape.
         target: y, of the same shape and dtype, from 0 to 1; not checked, as in torch.
         pos_weight: p, broadcast to that shape.
 
-    `weight`, `reduction`, what returns and what raises are as in `binary_cross_entropy`.
+    `weight`, `reduction`, results and errors are those of `binary_cross_entropy`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.binary_cross_entropy_with_logits.html
 
@@ -214,24 +216,19 @@ def _binary(x: Array, y: Array) -> Array:
 @_binary.defjvp
 def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
     (x, y), (dx, dy) = primals, tangents
-    for_x = (x - y) / jnp.maximum(x * (1 - x), float(np.float32(1e-12)))  # torch's is a float
+    for_x = (x - y) / jnp.maximum(x * (1 - x), float(np.float32(1e-12)))  # in torch it is a float
     for_y = jnp.maximum(jnp.log1p(-x), -100) - jnp.maximum(jnp.log(x), -100)
     return _binary(x, y), for_x * dx + for_y * dy
 
 
-def _floats(**given: Any) -> list[Array]:
-    """The arguments as arrays of one floating dtype, that of the first; None is 1."""
+def _floats(**arguments: Any) -> list[Array]:
+    """Returns the arguments as arrays of the first one's dtype, which is floating; None is 1."""
     arrays: list[Array] = []
-    for name, value in given.items():
+    for name, value in arguments.items():
         array = as_array(name, np.ones((), arrays[0].dtype) if value is None else value)
         arrays.append(array)
-        if not jnp.issubdtype(arrays[0].dtype, jnp.floating):
-            raise TypeError(f"`{name}` must be floating, got {array.dtype}")
-        if array.dtype != arrays[0].dtype:
-            raise TypeError(
-                f"`{name}` is {array.dtype}, but `{next(iter(given))}` is {arrays[0].dtype}: cast "
-                "one of them; nothing is promoted silently"
-            )
+        check_dtype(name, arrays[0].dtype, jnp.floating, "floating")
+        check_same_dtype(f"`{name}`", array, f"`{next(iter(arguments))}`", arrays[0])
     return arrays
 
 
@@ -249,9 +246,8 @@ def _is_class(y: Any, classes: int) -> Any:
 
 
 def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int) -> None:
-    """`y` are integers, of the shape of the logits without their classes, in range where known."""
-    if not jnp.issubdtype(y.dtype, jnp.integer):
-        raise TypeError(f"`targets` must be integers, or floating probabilities, got {y.dtype}")
+    """Targets must be integers of the logits' shape without classes, in range if not traced."""
+    check_dtype("targets", y.dtype, jnp.integer, "integers, or floating probabilities")
     shape, classes = logits[:axis] + logits[axis + 1 :], logits[axis]
     if y.shape != shape:
         cause = ": classes are on axis 1, as in torch; pass jnp.moveaxis(logits, -1, 1)"
@@ -259,7 +255,7 @@ def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int
             f"`targets` must have the shape {shape} for `logits` {logits}, got {y.shape}"
             + (cause if y.shape == logits[:-1] else "")
         )
-    if isinstance(y, Tracer):
+    if is_traced(y):
         return
     for wrong in y[(y != ignore_index) & ~_is_class(y, classes)]:
         raise ValueError(
@@ -269,8 +265,8 @@ def _check_classes(y: Any, logits: tuple[int, ...], axis: int, ignore_index: int
 
 
 def _probabilities(name: str, x: Array) -> Array:
-    """`x` in at least float32, NaN (and so is its gradient) where it is no probability."""
-    if not isinstance(x, Tracer):
+    """Returns `x` in at least float32; NaN, with a gradient of NaN, where not a probability."""
+    if not is_traced(x):
         known = np.asarray(x)
         for wrong in known[~((known >= 0) & (known <= 1))]:
             cause = ": binary_cross_entropy_with_logits takes logits" if name == "input" else ""

@@ -3,12 +3,12 @@
 They are thin: flax keeps the parameters and hands out keys, `jaxrnn.lstm` and so on compute. Import
 this module by name: it needs flax.
 
-The parameters are torch's, under its names. So they are loaded by::
+The parameters are torch's, under its names. Load them by::
 
     jaxrnn.nnx.load(lstm, jaxrnn.from_state_dict(module.state_dict()))
 
-and likewise the nested ones of a whole model, or those of `jaxrnn.init_lstm`, if other initialisers
-are wanted. `lstm.params` is that dict again.
+This also loads the nested parameters of a whole model, or those of `jaxrnn.init_lstm`, to use other
+initialisers. `lstm.params` is that dict again.
 """
 
 from collections.abc import Mapping
@@ -29,16 +29,16 @@ __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "load"]
 
 
 def load(model: nnx.Module, params: Mapping[str, Any]) -> None:
-    """`nnx.update`, but strict, as torch's `load_state_dict`: nothing missing, nothing too much.
+    """A strict `nnx.update`, like torch's `load_state_dict`: no key is missing or unexpected.
 
     Args:
         model: any nnx module, such as one that holds ours and flax's own layers.
-        params: nested dicts of arrays, of the names, shapes and dtypes of its `nnx.Param`s; those
+        params: nested dicts of arrays, with the names, shapes and dtypes of its `nnx.Param`s; those
             in an `nnx.List` are under their numbers, `"0"` as in torch or `0`.
 
     Raises:
-        ValueError: one is missing, unexpected or misshapen; then nothing has been loaded.
-        TypeError: one has another dtype, or `params` is no dict.
+        ValueError: a parameter is missing, unexpected or misshapen; then nothing is loaded.
+        TypeError: a parameter has another dtype, or `params` is not a dict.
 
     Source: https://flax.readthedocs.io/en/latest/api_reference/flax.nnx/state.html;
     https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
@@ -50,27 +50,28 @@ def load(model: nnx.Module, params: Mapping[str, Any]) -> None:
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"`params` must be nested dicts of arrays, got {type(params).__name__}")
-    own = {_named(path): (path, a) for path, a in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-    came = {_named(path): a for path, a in nnx.traversals.flatten_mapping(params).items()}
-    missing = [f"has no {name}, which the model has" for name in own if name not in came]
-    unexpected = [f"has {name}, which the model has not" for name in came if name not in own]
+    state = {_named(path): (path, a) for path, a in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    arrays = {_named(path): a for path, a in nnx.traversals.flatten_mapping(params).items()}
+    missing = [f"has no {name}, which the model has" for name in state if name not in arrays]
+    unexpected = [f"has {name}, which the model has not" for name in arrays if name not in state]
     if wrong := missing[:1] + unexpected[:1]:
-        dots = any("." in name for name in came)
+        dots = any("." in name for name in arrays)
         cause = "a state_dict is nested by jaxrnn.from_state_dict first"
         cause = cause if dots else "is it from another module, or from another level of one?"
         raise ValueError(f"`params` {', and '.join(wrong)}: {cause}")
-    for name, (_, a) in own.items():
-        if np.shape(came[name]) != a.shape:
+    for name, (_, a) in state.items():
+        if np.shape(arrays[name]) != a.shape:
             raise ValueError(
-                f"{name} of `params` has shape {np.shape(came[name])}, but in the model {a.shape}: "
-                "is it transposed, or from another layer?"
+                f"{name} of `params` has shape {np.shape(arrays[name])}, but in the model "
+                f"{a.shape}: is it transposed, or from another layer?"
             )
-        if (dtype := str(getattr(came[name], "dtype", "no array"))) != str(a.dtype):
+        if (dtype := str(getattr(arrays[name], "dtype", "no array"))) != str(a.dtype):
             raise TypeError(
                 f"{name} of `params` is {dtype}, but in the model {a.dtype}: cast it, or make the "
                 "model with that `param_dtype`; torch's tensors go through jaxrnn.from_state_dict"
             )
-    nnx.update(model, nnx.from_flat_state({path: came[name] for name, (path, _) in own.items()}))
+    loaded = {path: arrays[name] for name, (path, _) in state.items()}
+    nnx.update(model, nnx.from_flat_state(loaded))
 
 
 def _named(path: tuple[Any, ...]) -> str:
@@ -95,8 +96,8 @@ class _Module(_modules.Module, nnx.Module):
 
     @property
     def params(self) -> dict[str, Array]:
-        """What `jaxrnn.lstm` and so on take."""
-        # Arrays, too, as which `nnx.update` keeps what is too much: `structure` will say so.
+        """The parameters as `jaxrnn.lstm` and so on take them."""
+        # Arrays, too: `nnx.update` stores unexpected parameters as such, for `structure` to refuse.
         kept = nnx.Param | jax.Array | np.ndarray
         return {name: a[...] for name, a in vars(self).items() if isinstance(a, kept)}
 
@@ -115,7 +116,7 @@ class _Layers(_modules.Layers, _Module):
 
     def __post_init__(self, rngs: nnx.Rngs) -> None:
         super().__post_init__(rngs)
-        # Only where there is dropout, so that else parameters are all that there is to split.
+        # Only with dropout: without, a module holds parameters and nothing else.
         self.stream = rngs.dropout.fork() if self.drops else nnx.data(None)
 
     def __call__(
@@ -128,16 +129,13 @@ class _Layers(_modules.Layers, _Module):
         rngs: Keys | None = None,
         **options: Any,
     ) -> tuple[Float[Array, "*TB DP"], Any]:
-        """`y, state = lstm(x, state)`, as `jaxrnn.lstm` does.
+        """`y, state = lstm(x, state)`, with `x`, `state` and `lengths` as in `jaxrnn.lstm`.
 
         Args:
-            x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I).
-            state: that of the chunk before; zeros by default.
-            lengths: how many steps of each sequence are valid.
-            deterministic: whether nothing is dropped; by default what `train()` and `eval()` said.
-            rngs: where the key for dropout comes from, in place of the module's own.
-            options: the others of `jaxrnn.lstm`, such as `return_all_states` or `implementation`;
-                `masks` with `deterministic=True`, since nothing is drawn then.
+            deterministic: whether nothing is dropped; by default as `train()` and `eval()` set it.
+            rngs: where the key for dropout comes from, instead of the module's own.
+            options: other options of `jaxrnn.lstm`, such as `return_all_states`; `masks` need
+                `deterministic=True`, so that no others are drawn.
         """
         self.check_call(options, "it comes from `rngs`, the call's or the module's")
         if deterministic is None:
@@ -183,27 +181,20 @@ class RNN(_modules.RNN, _Layers):
 class LSTM(_modules.LSTM, _Layers):
     """`torch.nn.LSTM` as an nnx module: `jaxrnn.lstm` on parameters that flax keeps.
 
-    Nothing is promoted: `x` and `state` have the parameters' dtype.
+    Nothing is promoted: `x` and `state` have the parameters' dtype. Arguments that do not stand
+    here are those of `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
 
     Args:
-        input_size: features of `x`.
-        hidden_size: features of the cell state.
-        num_layers: layers on top of each other.
-        bias: whether there are `bias_ih` and `bias_hh`.
-        batch_first: whether `x` and `y` have the batch before time. The state never has.
-        dropout: the probability of dropping, between layers.
-        bidirectional: whether every layer also runs backwards.
-        proj_size: features of `h`, if smaller than `hidden_size`; 0 for no projection.
-        recurrent_dropout: that on the way into `weight_hh`, which torch has not.
-        layer_norm: whether it is layer-normalised, which torch has not: see `jaxrnn.init_lstm`.
-        param_dtype: of new parameters.
+        recurrent_dropout: the probability of dropping on the way into `weight_hh`; torch has none.
+        layer_norm: whether it is layer-normalised; torch has no such LSTM.
+        param_dtype: the dtype of new parameters.
         deterministic: whether nothing is dropped; `train()`, `eval()` and `nnx.view` set it.
         rngs: its `params` draws the parameters, its `dropout` is forked for dropout.
 
     Raises:
-        ValueError: sizes that are no positive integers, or `proj_size` not below `hidden_size`; at
-            the call, parameters that have another structure, and all that `jaxrnn.lstm` refuses.
-        TypeError: `rngs` is no `nnx.Rngs`; a key, or an argument of the module, given to the call.
+        ValueError: sizes that are not positive integers, or `proj_size` not below `hidden_size`; in
+            a call, parameters of another structure, and whatever `jaxrnn.lstm` refuses.
+        TypeError: `rngs` is not `nnx.Rngs`; a call with a key, or with an argument of the module.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html;
     https://flax.readthedocs.io
@@ -229,17 +220,13 @@ class GRU(_modules.GRU, _Layers):
 
 @dataclass(eq=False, repr=False)
 class RNNCell(_modules.RNNCell, _Cell):
-    """`torch.nn.RNNCell` as an nnx module: `h = cell(x, h)`.
+    """`torch.nn.RNNCell` as an nnx module: `h = cell(x, h)`, with torch's arguments.
 
     Args:
-        input_size: features of `x`.
-        hidden_size: features of `h`.
-        bias: whether there are `bias_ih` and `bias_hh`.
-        nonlinearity: `"tanh"` or `"relu"`.
-        param_dtype: of new parameters.
+        param_dtype: the dtype of new parameters.
         rngs: its `params` draws the parameters.
 
-    It is called as torch's is, so it is no `nnx.RNNCellBase`, whose carry comes first.
+    It is called like torch's cell, so it is not an `nnx.RNNCellBase`, whose carry comes first.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html
     """
@@ -249,7 +236,7 @@ class RNNCell(_modules.RNNCell, _Cell):
 class LSTMCell(_modules.LSTMCell, _Cell):
     """`torch.nn.LSTMCell` as an nnx module: `h, c = cell(x, (h, c))`.
 
-    Arguments are those of `RNNCell`, but `layer_norm` in place of `nonlinearity`.
+    Its arguments are those of `RNNCell`, with `layer_norm` instead of `nonlinearity`.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
     """

@@ -1,4 +1,4 @@
-"""Hyper-parameter search: many trainings at once, where one differs from another in numbers only.
+"""Hyper-parameter search: many trainings in one program, if they differ only in numbers.
 
 A configuration is a dict of options. `grid` and `sample` make lists of them, `search` evaluates
 them.
@@ -20,13 +20,13 @@ Configuration = dict[str, Any]
 
 
 def grid(**values: Sequence[Any]) -> list[Configuration]:
-    """Every combination of some values, the last option varying fastest.
+    """Returns every combination of some values; the last option varies fastest.
 
     Args:
-        values: under each option's name, what it may be.
+        values: for each option, the values to try.
 
     Raises:
-        ValueError: no option, or one without values.
+        ValueError: there are no options, or one has no values.
 
     Source: `sklearn.model_selection.ParameterGrid`.
 
@@ -43,22 +43,21 @@ def sample(
     n: int,
     **values: Sequence[Any] | Callable[[np.random.Generator], Any],
 ) -> list[Configuration]:
-    """`n` configurations, every option drawn on its own.
+    """Draws `n` configurations, each option independently of the others.
 
     Args:
-        rng: what they are drawn with.
-        n: how many.
-        values: under each option's name, what it may be, all equally likely, or a function of `rng`
-            that draws it.
+        rng: the generator that draws.
+        n: the number of configurations.
+        values: for each option, values of equal probability, or a function of `rng` that draws one.
 
     Raises:
-        ValueError: no option, one without values, or an `n` that is not positive.
+        ValueError: there are no options, one has no values, or `n` is not positive.
 
     Source: Bergstra & Bengio, *Random search for hyper-parameter optimization* (2012).
 
     >>> rate = lambda rng: 10 ** rng.uniform(-4, -1)
-    >>> found = sample(np.random.default_rng(0), 2, hidden_size=[32, 64], lr=rate)
-    >>> [sorted(each) for each in found]
+    >>> some = sample(np.random.default_rng(0), 2, hidden_size=[32, 64], lr=rate)
+    >>> [sorted(each) for each in some]
     [['hidden_size', 'lr'], ['hidden_size', 'lr']]
     """
     if not values or not all(callable(each) or len(each) for each in values.values()):
@@ -74,29 +73,29 @@ def search(
     *,
     static: Collection[str] = (),
 ) -> np.ndarray:
-    """Evaluates all configurations; those that differ in numbers only, in one vmapped program.
+    """Evaluates configurations; all that differ only in numbers run in one vmapped program.
 
-    The loop that this replaces::
+    It replaces this loop::
 
         for i, configuration in enumerate(configurations):
             scores[i] = evaluate(**configuration)
 
     Args:
-        evaluate: takes a configuration's options as keywords and returns a scalar, such as the loss
-            after a training; anything that can be traced.
+        evaluate: a function that JAX can trace, which takes a configuration's options as keywords
+            and returns a scalar, such as the loss after a training.
         configurations: dicts with the same options.
-        static: the options that are no numbers or that decide shapes, such as `"hidden_size"`. For
-            each combination of theirs there is one compiled program; the others are traced.
+        static: the options that are not numbers, or that shapes depend on, such as `"hidden_size"`.
+            Each combination of their values is compiled once; the other options are traced.
 
     Returns:
-        The scores, in the order of the configurations: the best is at ``scores.argmin()``, unless
-        some are NaN: then at ``np.nanargmin(scores)``.
+        The scores, in the order of the configurations. The best is at ``scores.argmin()``, or, if
+        some are NaN, at ``np.nanargmin(scores)``.
 
     Raises:
-        ValueError: no configurations, options that are not the same in all, a `static` one that
-            there is not, or a score that is no scalar.
+        ValueError: there are no configurations, they have different options, `static` names another
+            option, or a score is not a scalar.
 
-    Source: that of `grid` and `sample`.
+    Source: as for `grid` and `sample`.
 
     >>> scores = search(lambda lr, power: (lr - 2.0) ** power, grid(power=[2, 4], lr=[1.0, 4.0]),
     ...                 static=["power"])
@@ -124,8 +123,8 @@ def search(
             for name in names - set(static)
         }
         one = lambda options, fixed=fixed: evaluate(**dict(fixed), **options)
-        found = np.asarray(jax.jit(jax.vmap(one, axis_size=len(members)))(traced))
-        if found.ndim != 1:
-            raise ValueError(f"`evaluate` must return a scalar, got shape {found.shape[1:]}")
-        scores |= dict(zip(members, found, strict=True))
+        group = np.asarray(jax.jit(jax.vmap(one, axis_size=len(members)))(traced))
+        if group.ndim != 1:
+            raise ValueError(f"`evaluate` must return a scalar, got shape {group.shape[1:]}")
+        scores |= dict(zip(members, group, strict=True))
     return np.array([scores[i] for i in range(len(configurations))])

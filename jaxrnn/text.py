@@ -1,7 +1,7 @@
-"""From texts to padded ids: the frequency vocabulary of a text-preprocessing class.
+"""From texts to padded ids, with a vocabulary of the most frequent words.
 
-A vocabulary is a dict from word to id, so `len(vocabulary)` sizes the embedding and
-`vocabulary["<SOS>"]` is an id. Id 0 is always padding, 1 always the unknown word.
+A vocabulary is a dict from word to id: `len(vocabulary)` is the size of the embedding and
+`vocabulary["<SOS>"]` is an id. Id 0 is always padding, and 1 the unknown word.
 """
 
 import json
@@ -26,7 +26,7 @@ def words(text: str) -> list[str]:
     """Lower-cases a text and splits it on white space.
 
     Raises:
-        TypeError: `text` is no string.
+        TypeError: `text` is not a string.
 
     Source: a text-preprocessing class as in many PyTorch tutorials.
 
@@ -49,24 +49,24 @@ def build_vocabulary(
     specials: Sequence[str] = ("<PAD>", "<UNK>"),
     tokenize: Tokenize = words,
 ) -> dict[str, int]:
-    """The most frequent words of some texts, numbered by falling frequency after the specials.
+    """Numbers the most frequent words of some texts, after the specials, by falling frequency.
 
-    Of equally frequent words, the one seen first comes first.
+    Equally frequent words are in the order of their first occurrence.
 
     Args:
         texts: an iterable of texts.
-        max_size: how many entries to keep, specials included.
+        max_size: how many entries to keep, including the specials.
         min_count: how often a word must occur to be kept.
-        specials: entries that stand first: padding, the unknown word, then any others, such as
-            `"<SOS>"` and `"<EOS>"`. A word of the texts that equals one takes its id.
+        specials: the first entries: padding, the unknown word, then any others, such as `"<SOS>"`
+            and `"<EOS>"`. A word of the texts that equals one of them gets its id.
         tokenize: splits a text into words; `list` takes characters, or texts already split.
 
     Returns:
         A dict from word to id, in the order of the ids.
 
     Raises:
-        ValueError: fewer than two specials or a repeated one, no room for a word besides them, or
-            no word that occurs often enough (everything would be unknown).
+        ValueError: there are fewer than two specials, or one twice; there is no room for a word
+            after them; or no word occurs often enough (everything would be unknown).
         TypeError: `texts` is a single string, or `tokenize` does not split one into strings.
 
     Source: a text-preprocessing class as in many PyTorch tutorials.
@@ -85,8 +85,7 @@ def build_vocabulary(
             "`specials` must be at least two different strings, padding and the unknown word "
             f"first, got {specials!r}"
         )
-    check_positive(min_count=min_count)
-    check_positive(max_size=max_size)
+    check_positive(min_count=min_count, max_size=max_size)
     if max_size <= len(specials):
         raise ValueError(
             f"`max_size` must exceed the {len(specials)} specials, which it counts, got {max_size}"
@@ -108,17 +107,17 @@ def encode(
     max_length: int | None = None,
     tokenize: Tokenize = words,
 ) -> Int32[np.ndarray, " T"]:
-    """The ids of a text's words, 1 for a word that is not in the vocabulary.
+    """Returns the ids of a text's words, 1 for a word that is not in the vocabulary.
 
     Args:
-        vocabulary: as of `build_vocabulary`.
-        text: what `tokenize` takes; it may be empty, and T is then 0.
+        vocabulary: from `build_vocabulary`.
+        text: a text for `tokenize`; if it is empty, T is 0.
         max_length: how many words to keep at most; `collate` pads.
         tokenize: as in `build_vocabulary`.
 
     Raises:
-        ValueError: `max_length` is no positive integer.
-        TypeError: `vocabulary` is no dict, or `text` nothing that `tokenize` splits into strings.
+        ValueError: `max_length` is not a positive integer.
+        TypeError: `vocabulary` is not a dict, or `tokenize` does not split `text` into strings.
 
     Source: a text-preprocessing class as in many PyTorch tutorials.
 
@@ -133,11 +132,11 @@ def encode(
 
 
 def decode(vocabulary: Mapping[str, int], ids: Int[ArrayLike, " T"] | Sequence[int]) -> list[str]:
-    """The words that stand for some ids, specials included.
+    """Returns the words of some ids, including specials.
 
     Raises:
-        ValueError: `ids` has not one axis, or holds an id that is not in the vocabulary.
-        TypeError: `vocabulary` is no dict, or `ids` no integers.
+        ValueError: `ids` does not have one axis, or has an id that is not in the vocabulary.
+        TypeError: `vocabulary` is not a dict, or `ids` are not integers.
 
     Source: a text-preprocessing class as in many PyTorch tutorials.
 
@@ -148,33 +147,33 @@ def decode(vocabulary: Mapping[str, int], ids: Int[ArrayLike, " T"] | Sequence[i
     array = as_integers("ids", ids)
     if array.ndim != 1:
         raise ValueError(f"`ids` must have one axis, time, got shape {array.shape}")
-    found = {i: word for word, i in vocabulary.items()}
+    words = {i: word for word, i in vocabulary.items()}
     for position, i in enumerate(array.tolist()):
-        if i not in found:
+        if i not in words:
             raise ValueError(
-                f"`ids` must be among the {len(found)} of `vocabulary`, got {i} at {position}"
+                f"`ids` must be among the {len(words)} of `vocabulary`, got {i} at {position}"
             )
-    return [found[i] for i in array.tolist()]
+    return [words[i] for i in array.tolist()]
 
 
 def collate(
     sequences: Iterable[Int[ArrayLike, "_"] | Sequence[int]], *, max_length: int | None = None
 ) -> tuple[Int32[np.ndarray, "B T"], Int32[np.ndarray, " B"]]:
-    """Stacks id sequences of unequal length, padded with 0, and says how long each is.
+    """Stacks id sequences of unequal length, padded with 0, and returns their lengths too.
 
     Args:
-        sequences: B sequences of ids, each of any length, 0 included.
-        max_length: T; longer sequences are cut to it. By default that of the longest, but at least
-            1, since a layer wants a time step.
+        sequences: B sequences of ids, each of any length, also 0.
+        max_length: T; longer sequences are cut to it. By default it is the longest length, but at
+            least 1, because a layer needs a time step.
 
     Returns:
-        ``(ids, lengths)`` of the shapes (B, T), batch-first as an embedding and the models take it,
-        and (B,), what the layers take as `lengths`.
+        ``(ids, lengths)`` of the shapes (B, T), batch-first, for an embedding and the models, and
+        (B,), for the `lengths` of layers.
 
     Raises:
-        ValueError: no sequences, one that has not one axis, an id that is negative or beyond int32,
-            or a `max_length` that is no positive integer.
-        TypeError: a sequence of anything but integers.
+        ValueError: there are no sequences, one does not have one axis, an id is negative or beyond
+            int32, or `max_length` is not a positive integer.
+        TypeError: a sequence does not consist of integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pad_sequence.html
 
@@ -207,34 +206,34 @@ def save_vocabulary(path: str | PathLike[str], vocabulary: Mapping[str, int]) ->
     """Writes a vocabulary to a JSON file (UTF-8) that `load_vocabulary` reads.
 
     Raises:
-        ValueError: the ids are not 0, 1, 2, …, each once, or fewer than two.
-        TypeError: `vocabulary` is no dict.
+        ValueError: the ids are not 0, 1, 2, …, each once, or there are fewer than two.
+        TypeError: `vocabulary` is not a dict.
         FileNotFoundError: there is no such folder.
 
     Source: https://docs.python.org/3/library/json.html
     """
     _check_vocabulary(vocabulary)
-    found = {i: word for word, i in vocabulary.items()}
+    words = {i: word for word, i in vocabulary.items()}
     strings = all(isinstance(word, str) for word in vocabulary)
-    if not strings or len(vocabulary) < 2 or set(found) != set(range(len(vocabulary))):
+    if not strings or len(vocabulary) < 2 or set(words) != set(range(len(vocabulary))):
         raise ValueError(
             "`vocabulary` must give strings the ids 0, 1, 2, …, each once and at least two, got "
-            f"{len(vocabulary)} words and {len(found)} different ids"
+            f"{len(vocabulary)} words and {len(words)} different ids"
         )
     path = pathlib.Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"`path` lies in a folder that does not exist: {path}")
-    content = {"kind": _KIND, "words": [found[i] for i in range(len(found))]}
-    written = json.dumps(content, ensure_ascii=False, indent=0)
-    # Half a surrogate pair is a legal character of a str, and passes.
-    path.write_bytes(written.encode("utf-8", "surrogatepass"))
+    content = {"kind": _KIND, "words": [words[i] for i in range(len(words))]}
+    # A str may legally hold half a surrogate pair.
+    text = json.dumps(content, ensure_ascii=False, indent=0)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 def load_vocabulary(path: str | PathLike[str]) -> dict[str, int]:
-    """A vocabulary from a file of `save_vocabulary`, word for word and in the order of the ids.
+    """Reads a vocabulary that `save_vocabulary` wrote, in the order of the ids.
 
     Raises:
-        ValueError: the file is damaged, or is no such file.
+        ValueError: the file is damaged, or `save_vocabulary` did not write it.
         FileNotFoundError: there is no such file.
 
     Source: https://docs.python.org/3/library/json.html
@@ -247,9 +246,9 @@ def load_vocabulary(path: str | PathLike[str]) -> dict[str, int]:
     except (ValueError, RecursionError):
         content = None
     match content:
-        case {"kind": kind, "words": [_, _, *_] as found} if kind == _KIND:
-            if all(isinstance(word, str) for word in found) and len(set(found)) == len(found):
-                return {word: i for i, word in enumerate(found)}
+        case {"kind": kind, "words": [_, _, *_] as words} if kind == _KIND:
+            if all(isinstance(word, str) for word in words) and len(set(words)) == len(words):
+                return {word: i for i, word in enumerate(words)}
     raise ValueError(f"`path` {path} is damaged, or is no file of save_vocabulary")
 
 
@@ -262,8 +261,8 @@ def _check_vocabulary(vocabulary: Any) -> None:
 
 
 def _tokens(tokenize: Tokenize, text: Any) -> list[str]:
-    found = tokenize(text)
-    tokens = list(found)
-    if isinstance(found, str) or not all(isinstance(token, str) for token in tokens):
-        raise TypeError(f"`tokenize` must give a list of strings, got {str(found)[:60]!r}")
+    result = tokenize(text)
+    tokens = list(result)
+    if isinstance(result, str) or not all(isinstance(token, str) for token in tokens):
+        raise TypeError(f"`tokenize` must give a list of strings, got {str(result)[:60]!r}")
     return tokens

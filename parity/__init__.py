@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .criterion import judge
     from .diagnosis.report import Diagnosis
     from .diagnosis.search import diagnose
-    from .layers import Result, verify
+    from .layers import verify
+    from .pair import Result
     from .ports.checkpoint import check
     from .ports.port import assert_parity, compare
     from .ports.trace import trace
@@ -41,7 +42,7 @@ _HOMES = {
     "Case": "cases",
     "Diagnosis": "diagnosis.report",
     "Report": "report.port",
-    "Result": "layers",
+    "Result": "pair",
     "assert_parity": "ports.port",
     "check": "ports.checkpoint",
     "compare": "ports.port",

@@ -1,46 +1,52 @@
-"""One case: both frameworks and the truth, brought together."""
+"""A case of the table as a `Pair`: `torch.nn` against jaxrnn, the truth in numpy."""
 
 import functools
-import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import torch
 
-from .backends import jax as jax_side
-from .backends import numpy as truth
-from .backends import torch as torch_side
-from .backends.data import DTYPES, Data, cut, draw, perturb
-from .backends.jax import Apply, Program
+from .backends import jax as jax_backend
+from .backends import numpy as numpy_backend
+from .backends import torch as torch_backend
+from .backends.data import DTYPES, Data, draw, layout, output_shapes
+from .backends.jax import Program
 from .cases import Case
-from .criterion import Block, judge
+from .pair import Pair, Result, judge_pair, run_reference, torch_device
 
 
-PERTURBED = 6  # runs of torch with every input moved by an ulp
 SATURATED = 4.0  # inputs of tanh beyond this: 1 - tanh² is below 0.0014, and an ulp there matters
 
 
-class Result(NamedTuple):
-    """The verdict on one case in one dtype; `mistake` is what was planted in it, if anything."""
+def pair_of(
+    case: Case,
+    params: Mapping[str, np.ndarray] | None = None,
+    x: np.ndarray | None = None,
+    apply: Callable[..., Any] | None = None,
+) -> Pair:
+    """A case as a pair; parameters and input are random by default.
 
-    case: Case
-    dtype: str
-    mistake: str | None
-    worst: Block
-    wrong: list[str]
-    unjudged: list[str]
-    slack: float
-    seconds: float
-
-    @property
-    def status(self) -> str:
-        if self.wrong:
-            return "FAIL"
-        return f"not compared: {', '.join(self.unjudged)}" if self.unjudged else "pass"
+    `apply` takes the place of `jaxrnn.lstm` (or whichever function the case is about).
+    """
+    located = apply is None and not case.cell
+    return Pair(
+        group=case.group,
+        name=case.name,
+        torch=torch_backend.layer(case),
+        jax=apply or jax_backend.function(case),
+        outputs=list(output_shapes(case)),
+        draw=lambda dtype: draw(case, dtype, params, x),
+        call=functools.partial(jax_backend.call, case),
+        dtypes=case.dtypes,
+        layout=layout(case),
+        truth=functools.partial(numpy_backend.run, case),
+        slack=functools.partial(saturation_slack, case),
+        locate=functools.partial(first_wrong_state, case) if located else None,
+        idle=None,
+        case=case,
+    )
 
 
 def verify(
@@ -49,11 +55,11 @@ def verify(
     *,
     params: Mapping[str, np.ndarray] | None = None,
     x: np.ndarray | None = None,
-    apply: Apply | None = None,
+    apply: Callable[..., Any] | None = None,
     program: Program | None = None,
     device: str = "cpu",
 ) -> Result:
-    """Whether jaxrnn computes what torch.nn computes on `case`, by the criterion of `compare`.
+    """Whether jaxrnn computes what torch.nn computes on `case`, by the criterion of `judge`.
 
     Args:
         case: the configuration.
@@ -61,40 +67,22 @@ def verify(
         params: torch's parameters as arrays; random ones by default.
         x: the input; random by default.
         apply: what to judge in place of `jaxrnn.rnn`, `lstm`, `gru` or a cell.
-        program: `jax_side.program` of this case and `apply`, to be used for several cases.
+        program: `Pair.program()` of this case and `apply`, to be used for several cases.
         device: JAX's: `"cpu"`, `"gpu"` or `"tpu"`; torch's is CUDA for a GPU where it has one.
     """
-    start = time.perf_counter()
-    eps = float(ml_dtypes.finfo(DTYPES[dtype]).eps)
-    data, rng = draw(case, dtype, params, x), np.random.default_rng(0)
-    inputs = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
-    runs = [torch_side.run(case, moved, torch_device(device)) for moved in inputs]
-    true, slack = truth.run(case, data), 1.0
-    with (
-        jax.enable_x64(True),
-        jax.default_device(jax.devices(device)[0]),
-        jax.default_matmul_precision("highest"),
-    ):
-        ours = program(case, data) if program else jax_side.run(case, data, apply)
-        judged = functools.partial(judge, true, runs, ours, functools.partial(cut, case), eps)
-        verdict = judged()
-        if verdict.wrong and truth.saturation(case, data) > SATURATED:
-            slack = tanh_factor(dtype, device)
-            verdict = judged(slack)
-        wrong = verdict.wrong
-        if wrong and apply is None and not case.cell:
-            wrong = [*wrong, first_wrong_state(case, data, eps)]
-    seconds = time.perf_counter() - start
-    return Result(case, dtype, None, verdict.worst, wrong, verdict.unjudged, slack, seconds)
+    pair = pair_of(case, params, x, apply)
+    return judge_pair(pair, run_reference(pair, dtype, device), program)
 
 
-def torch_device(device: str) -> str:
-    return "cuda" if device == "gpu" and torch.cuda.is_available() else "cpu"
+def saturation_slack(case: Case, data: Data, dtype: str, device: str) -> float:
+    """The factor on the allowance where gates are saturated, else 1."""
+    saturated = numpy_backend.saturation(case, data) > SATURATED
+    return tanh_factor(dtype, device) if saturated else 1.0
 
 
 @functools.cache
 def tanh_factor(dtype: str, device: str) -> float:
-    """How many times further from the truth XLA's tanh strays than torch's, as measured here.
+    """How many times further from the truth XLA's tanh is than torch's, as measured here.
 
     Where units are saturated, derivatives are differences like 1 - tanh², in which the last bits of
     tanh are all there is; no moving of inputs by an ulp shows how far those bits may be off.
@@ -102,22 +90,29 @@ def tanh_factor(dtype: str, device: str) -> float:
     x = np.linspace(-8, 8, 20001).astype(DTYPES[dtype])
     true = np.tanh(x.astype(np.longdouble))
     ulp = np.spacing(np.abs(true).astype(DTYPES[dtype])).astype(np.longdouble)
-    strays = lambda y: float(np.max(np.abs(y.astype(np.longdouble) - true) / ulp))
-    theirs = torch_side.array(torch_side.tensor(x, torch_device(device)).tanh())
-    return max(1.0, strays(np.asarray(jax.jit(jnp.tanh)(x))) / strays(theirs))
+    error = lambda y: float(np.max(np.abs(y.astype(np.longdouble) - true) / ulp))
+    with jax.enable_x64(True), jax.default_device(jax.devices(device)[0]):
+        ours = np.asarray(jax.jit(jnp.tanh)(x))
+    torchs = torch_backend.array(torch_backend.tensor(x, torch_device(device)).tanh())
+    return max(1.0, error(ours) / error(torchs))
 
 
-def first_wrong_state(case: Case, data: Data, eps: float, apply: Apply | None = None) -> str:
+def first_wrong_state(
+    case: Case, data: Data, eps: float, apply: Callable[..., Any] | None = None
+) -> str:
     """Where the state first leaves the truth: layer by layer, each in the order of its own time.
 
-    A locator, no judge: it calls wrong what is off by more than 1000 eps, or by a tenth.
+    This locates and does not judge: it calls a state wrong that is off by more than 1000 eps, or by
+    a tenth.
     """
     s, bound = case.structure, min(1000 * eps, 0.1)
-    ours, true = jax_side.states(case, data, apply), truth.states(case, data)
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        states = jax_backend.states(case, data, apply)
+    truth = numpy_backend.states(case, data)
     for i in range(len(s.suffixes)):
         backward = i % s.num_directions
         for t in reversed(range(case.time)) if backward else range(case.time):
-            for name, a, b in zip("hc", ours, true, strict=False):
+            for name, a, b in zip("hc", states, truth, strict=False):
                 error = np.abs(a[t, i].astype(np.longdouble) - b[t, i]) / (1 + np.abs(b[t, i]))
                 error = np.where(np.isnan(error), np.inf, error)
                 error[np.isnan(b[t, i])] = 0  # beyond a sequence's end

@@ -1,98 +1,69 @@
-"""Any system on both sides: a torch module and a JAX function on the same parameters and inputs.
+"""A torch function and a JAX function on the same numbers, judged by the criterion.
 
-The criterion is that of `compare`. For float32 the truth is torch in float64. For float64 there is
-mostly no third computation: torch is the truth, and its own error is what moving every input by an
-ulp does to it. What such a system is made of, its recurrent layers, is judged more strictly by
-`verify`; what users bring is made a system by `port`.
+A case of the table, a system of the texts, a training and a user's port are all a `Pair`. It is
+drawn, run in torch (also on copies moved by an ulp), run in JAX, and judged here, in this order.
 """
 
-import re
 import time
-import zlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
-from torch.func import functional_call
 
 import jaxrnn
 
-from .backends.data import DTYPES, GATES, move
-from .backends.torch import array, exactly, tensor
+from .backends import jax as jax_backend
+from .backends import torch as torch_backend
+from .backends.data import DTYPES, Data, Layout, cut, generator, perturb
+from .backends.jax import Program
+from .cases import Case
 from .criterion import Arrays, Block, Cut, Verdict, judge
-from .layers import PERTURBED, torch_device
 
 
-_GATED = re.compile(r"\b(weight|bias)_[ih]h")
+PERTURBED = 6  # runs of torch with every input moved by an ulp
+NO_GRADIENTS = Verdict([], ["gradients: none, where outputs differ in number or shape"], [])
 
 
-class System(NamedTuple):
-    """A torch module and a JAX function that claim to compute the same.
+class Pair(NamedTuple):
+    """A torch function and a JAX function that claim to compute the same.
 
-    `torch(module, **inputs)` and `jax(params, **inputs)` return trees whose leaves, in order, are
-    called `outputs`. Parameters are drawn, one array for each name in the module's state_dict; a
-    training, which is not differentiated, starts from the module's own. Without a module they must
-    be given, and `torch(params, **inputs)` takes them by name. Floating inputs take part in
-    rounding, perturbing and differentiating; others are passed on.
+    `torch(params, **inputs)` and `call(jax, params, **inputs)` return trees whose leaves, in order,
+    are called `outputs`. `draw(dtype)` gives the numbers.
     """
 
-    row: str
+    group: str  # of the case table, or the row of a text
     name: str
-    module: torch.nn.Module | None
-    inputs: Arrays
+    torch: Callable[..., Any]
     jax: Callable[..., Any]
     outputs: Sequence[str]
-    torch: Callable[..., Any] = lambda module, **inputs: module(**inputs)
-    differentiate: bool = True  # a training's outputs hold its gradients already
+    draw: Callable[[str], Data]
+    call: Callable[..., Any] = lambda jax, params, **inputs: jax(
+        jaxrnn.from_state_dict(params), **inputs
+    )
     dtypes: Sequence[str] = ("float64", "float32")
-    idle: Sequence[str] = ()  # parameters that have no gradient, as the text would have it
-    steps: int = 1  # of a training: each rounds anew, and errors add up as in a random walk
-    truth: Callable[..., Arrays] | None = None  # of some outputs, better than torch in float64
-    nest: Callable[[Any], Any] = jaxrnn.from_state_dict  # from the parameters to JAX's
-    constant: Collection[str] = ()  # buffers, which are not differentiated by
-    batch_first: bool = True
-    # Of what is (layers · directions, batch, features), like h_… and c_…, the directions.
-    states: Mapping[str, int] = MappingProxyType({})
-    stacked: Collection[str] = ()  # (time, batch, features), whatever `batch_first` says
+    layout: Layout = Layout()
+    # Better than torch in float64, or than torch itself where float64 is what is judged.
+    truth: Callable[[Data], Arrays] | None = None
+    # A factor on the allowance if anything is wrong without it, by numbers, dtype and device.
+    slack: Callable[[Data, str, str], float] | None = None
+    # Where the state first leaves the truth, by numbers and the dtype's eps.
+    locate: Callable[[Data, float], str] | None = None
+    # Parameters that may have no gradient; None: any may.
+    idle: Sequence[str] | None = ()
+    case: Case | None = None
 
-
-class Compared(NamedTuple):
-    """Of outputs and of gradients the block nearest to its allowance, and all that is wrong.
-
-    `mistake` is what was planted, if anything.
-    """
-
-    row: str
-    name: str
-    dtype: str
-    output: Block
-    gradient: Block | None
-    wrong: list[str]
-    unjudged: list[str]
-    seconds: float
-    steps: int = 1
-    mistake: str | None = None
-
-    @property
-    def passed(self) -> bool:
-        return not self.wrong and not self.unjudged
-
-
-class Data(NamedTuple):
-    """Numbers for both sides; floating `inputs` and `params` are what is differentiated by."""
-
-    params: Arrays
-    inputs: Arrays
-    cotangents: Arrays
+    def program(self) -> Program:
+        """JAX's side as a program, compiled once for pairs of the same function and shapes."""
+        return jax_backend.program(
+            lambda params, **inputs: self.call(self.jax, params, **inputs), self.outputs
+        )
 
 
 class Reference(NamedTuple):
-    """What torch computed of a system: on the data, on copies moved by an ulp, and the truth."""
+    """Torch's results for a pair: on the data, on copies moved by an ulp, and the truth."""
 
     data: Data
     runs: list[Arrays]
@@ -101,275 +72,193 @@ class Reference(NamedTuple):
     device: str
     seconds: float
 
+    @property
+    def eps(self) -> float:
+        """The distance from 1 to the next number in the dtype that is compared."""
+        return float(ml_dtypes.finfo(DTYPES[self.dtype]).eps)
 
-def verify_system(
-    system: System,
-    dtype: str,
-    jax_function: Callable[..., Any] | None = None,
-    params: Mapping[str, np.ndarray] | None = None,
-    device: str = "cpu",
-) -> Compared:
-    """Whether both sides agree.
 
-    Args:
-        system: what to compare.
-        dtype: `"float64"` or `"float32"`.
-        jax_function: what to judge in place of `system.jax`.
-        params: the parameters; random by default.
-        device: JAX's; torch's is CUDA for a GPU where it has one.
+class Result(NamedTuple):
+    """The verdict on one pair in one dtype; `mistake` names the one planted in it, if any."""
+
+    group: str
+    name: str
+    dtype: str
+    outputs: Verdict
+    gradients: Verdict
+    slack: float = 1.0
+    seconds: float = 0.0
+    steps: int = 1
+    case: Any = None  # the Case, of a layer
+    mistake: str | None = None
+
+    @property
+    def wrong(self) -> list[str]:
+        return self.outputs.wrong + self.gradients.wrong
+
+    @property
+    def unjudged(self) -> list[str]:
+        return self.outputs.unjudged + self.gradients.unjudged
+
+    @property
+    def worst(self) -> Block:
+        """The block that used most of its allowance."""
+        return max(self.outputs.worst, self.gradients.worst, key=lambda block: block.used)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all agrees and all could be judged."""
+        return not self.wrong and not self.unjudged
+
+    @property
+    def failed(self) -> bool:
+        """A pair fails if anything in it is wrong, a planted mistake if nothing is."""
+        return bool(self.wrong) if self.mistake is None else not self.wrong
+
+    @property
+    def status(self) -> str:
+        if self.wrong:
+            return "FAIL"
+        return f"not compared: {', '.join(self.unjudged)}" if self.unjudged else "pass"
+
+
+def of_module(
+    group: str,
+    name: str,
+    module: torch.nn.Module,
+    inputs: Mapping[str, np.ndarray],
+    jax: Callable[..., Any],
+    outputs: Sequence[str],
+    torch: Callable[..., Any] = lambda module, **inputs: module(**inputs),
+    *,
+    differentiate: bool = True,
+    **fields: Any,
+) -> Pair:
+    """A pair of a torch module, called as `torch(module, **inputs)`, and a JAX function.
+
+    Parameters are drawn, one array for each name of the module's state_dict. A pair that is not
+    differentiated, such as a training, starts from the module's own.
     """
-    return judge_system(system, run_reference(system, dtype, params, device), jax_function)
+    function = lambda params, **inputs: torch_backend.call(torch, module, params, **inputs)
+
+    def draw(dtype: str) -> Data:
+        rng, state = generator(f"{group} {name}"), module.state_dict()
+        if not differentiate:
+            params = {n: a.numpy() for n, a in state.items()}
+            return Data(params, dict(inputs), {}, {}, differentiate=False).astype(dtype)
+        shapes = {n: tuple(a.shape) for n, a in state.items()}
+        params = {n: rng.standard_normal(shape) / shape[-1] ** 0.5 for n, shape in shapes.items()}
+        data = Data(params, dict(inputs), {}, {}).astype(dtype)
+        results = torch_backend.run(function, outputs, data._replace(differentiate=False))
+        cotangents = {n: rng.standard_normal(a.shape) for n, a in results.items()}
+        return data._replace(cotangents=cotangents).astype(dtype)
+
+    return Pair(group, name, function, jax, outputs, draw, **fields)
 
 
-def run_reference(
-    system: System,
-    dtype: str,
-    params: Mapping[str, np.ndarray] | None = None,
-    device: str = "cpu",
-    cotangents: Mapping[str, np.ndarray] | None = None,
-) -> Reference:
-    """Torch's part of `verify_system`, which several functions may be judged by."""
+def verify_pair(pair: Pair, dtype: str, device: str = "cpu") -> Result:
+    """Whether both sides of a pair agree in a dtype."""
+    return judge_pair(pair, run_reference(pair, dtype, device))
+
+
+def run_reference(pair: Pair, dtype: str, device: str = "cpu") -> Reference:
+    """Torch's part, by which several JAX functions may be judged."""
     start, on = time.perf_counter(), torch_device(device)
-    data, rng = draw(system, dtype, params, cotangents), np.random.default_rng(0)
-    inputs = [data, *(_moved(data, rng) for _ in range(PERTURBED))]
-    runs = [_run_torch(system, each, on) for each in inputs]
-    truth = runs[0] if dtype == "float64" else _run_torch(system, _widen(data), on)
-    if system.truth is not None:
-        truth = truth | system.truth(**data.inputs)
+    data, rng = pair.draw(dtype), np.random.default_rng(0)
+    # A gradient is a function of the cotangents too, and may be a sum of them that cancels.
+    moved = [perturb(data, rng, cotangents=pair.case is None) for _ in range(PERTURBED)]
+    run = lambda data: torch_backend.run(pair.torch, pair.outputs, data, on)
+    runs = [run(each) for each in (data, *moved)]
+    if pair.truth is not None:
+        truth = pair.truth(data)
+    else:
+        truth = runs[0] if dtype == "float64" else run(data.astype("float64"))
     return Reference(data, runs, truth, dtype, device, time.perf_counter() - start)
 
 
-def judge_system(
-    system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
-) -> Compared:
-    """JAX's part of `verify_system`."""
-    start = time.perf_counter()
-    outputs, gradients = judge_run(system, reference, run_jax(system, reference, jax_function))
-    idle = [f"{name}: torch itself has no gradient for it" for name in still(system, reference)]
-    return Compared(
-        *(system.row, system.name, reference.dtype, outputs.worst),
-        gradients.worst if system.differentiate else None,
-        outputs.wrong + gradients.wrong + idle,
-        outputs.unjudged + gradients.unjudged,
-        reference.seconds + time.perf_counter() - start,
-        system.steps,
-    )
-
-
-def run_jax(
-    system: System, reference: Reference, jax_function: Callable[..., Any] | None = None
-) -> Arrays:
-    """JAX's outputs and gradients; x64 is on for float64 only, lest arrays it makes be wider."""
+def run_jax(pair: Pair, reference: Reference, program: Program | None = None) -> Arrays:
+    """JAX's part; x64 is on for float64 only, so that arrays made on the way are no wider."""
     with (
         jax.enable_x64(reference.dtype == "float64"),
         jax.default_device(jax.devices(reference.device)[0]),
         jax.default_matmul_precision("highest"),
     ):
-        return _run_jax(system, reference.data, jax_function or system.jax)
+        return (program or pair.program())(reference.data)
 
 
-def judge_run(system: System, reference: Reference, found: Arrays) -> tuple[Verdict, Verdict]:
-    """On its outputs, and on its gradients."""
-    eps = float(ml_dtypes.finfo(DTYPES[reference.dtype]).eps)
-    cut = cut_of(system, reference.data, reference.truth)
-
-    def verdict(gradients: bool) -> Verdict:
-        pick = lambda run: {n: a for n, a in run.items() if n.startswith("grad ") == gradients}
-        runs = [pick(run) for run in reference.runs]
-        if runs[0] and gradients and not pick(found):
-            return Verdict([], ["gradients: none, where outputs differ in number or shape"], [])
-        return judge(pick(reference.truth), runs, pick(found), cut, eps, system.steps**0.5)
-
-    return verdict(gradients=False), verdict(gradients=True)
+def judge_pair(pair: Pair, reference: Reference, program: Program | None = None) -> Result:
+    """Runs JAX's side, by `program` if it is compiled already, and judges it."""
+    start = time.perf_counter()
+    result = judge_run(pair, reference, run_jax(pair, reference, program))
+    return result._replace(seconds=result.seconds + time.perf_counter() - start)
 
 
-def draw(
-    system: System,
-    dtype: str,
-    params: Mapping[str, np.ndarray] | None,
-    given: Mapping[str, np.ndarray] | None = None,
-) -> Data:
-    rng = np.random.default_rng(zlib.crc32(f"{system.row} {system.name}".encode()))
-    to = lambda a: np.asarray(a).astype(DTYPES[dtype]) if floating(np.asarray(a)) else a
-    own = system.module.state_dict() if system.module is not None else {}
-    if params is None and not system.differentiate:
-        params = {name: a.numpy() for name, a in own.items()}
-    elif params is None:
-        shapes = {name: tuple(a.shape) for name, a in own.items()}
-        params = {
-            name: rng.standard_normal(shape) / np.sqrt(shape[-1]) for name, shape in shapes.items()
-        }
-    data = Data(
-        {name: to(a) for name, a in params.items()},
-        {name: to(a) for name, a in system.inputs.items()},
-        {},
+def judge_run(pair: Pair, reference: Reference, results: Arrays) -> Result:
+    """Judges the arrays that JAX's side has computed."""
+    outputs, gradients, slack = _verdicts(pair, reference, results)
+    if pair.idle is not None:
+        idle = [f"{name}: torch itself has no gradient for it" for name in still(pair, reference)]
+        gradients = gradients._replace(wrong=gradients.wrong + idle)
+    if pair.locate is not None and (outputs.wrong or gradients.wrong):
+        place = pair.locate(reference.data, reference.eps)
+        gradients = gradients._replace(wrong=[*gradients.wrong, place])
+    return Result(
+        group=pair.group,
+        name=pair.name,
+        dtype=reference.dtype,
+        outputs=outputs,
+        gradients=gradients,
+        slack=slack,
+        seconds=reference.seconds,
+        steps=pair.layout.steps,
+        case=pair.case,
     )
-    if not system.differentiate:
-        return data
-    if given is not None:
-        return data._replace(cotangents={name: to(a) for name, a in given.items()})
-    results = _torch_outputs(system, *tensors(system, data, "cpu"))
-    cotangents = {name: to(rng.standard_normal(a.shape)) for name, a in results.items()}
-    return data._replace(cotangents=cotangents)
 
 
-def still(system: System, reference: Reference) -> list[str]:
-    """What has gradients of 0 only, or is not moved by training: comparing it says nothing."""
+def _verdicts(pair: Pair, reference: Reference, results: Arrays) -> tuple[Verdict, Verdict, float]:
+    """The verdicts on outputs and on gradients, and the factor on what was allowed."""
+    outputs, gradients = _allowing(1.0, pair, reference, results)
+    if pair.slack is not None and (outputs.wrong or gradients.wrong):
+        slack = pair.slack(reference.data, reference.dtype, reference.device)
+        return *_allowing(slack, pair, reference, results), slack
+    return outputs, gradients, 1.0
+
+
+def _allowing(
+    slack: float, pair: Pair, reference: Reference, results: Arrays
+) -> tuple[Verdict, Verdict]:
+    # A training's steps round anew, and errors add up as in a random walk.
+    slack, cuts = slack * pair.layout.steps**0.5, cuts_of(pair, reference)
+
+    def verdict(*, derivatives: bool) -> Verdict:
+        kinds = ("grad ", "hvp ")
+        pick = lambda run: {n: a for n, a in run.items() if n.startswith(kinds) == derivatives}
+        runs, picked = [pick(run) for run in reference.runs], pick(results)
+        if runs[0] and derivatives and not picked:
+            return NO_GRADIENTS
+        return judge(pick(reference.truth), runs, picked, cuts, reference.eps, slack)
+
+    return verdict(derivatives=False), verdict(derivatives=True)
+
+
+def cuts_of(pair: Pair, reference: Reference) -> Callable[[str], Cut]:
+    """How each of the truth's tensors falls into blocks."""
+    truth, params = reference.truth, reference.data.params
+    return lambda name: cut(pair.layout, params, name, truth[name].shape)
+
+
+def still(pair: Pair, reference: Reference) -> list[str]:
+    """Names whose gradients are all 0 or that training does not move; comparing them is idle."""
     start = {f"final {name}": a for name, a in reference.data.params.items()}
     start |= {name: np.zeros(()) for name in reference.truth if name.startswith("grad ")}
+    idle = pair.idle or ()
     return [
         name
         for name, a in reference.truth.items()
-        if name in start and (a == start[name]).all() and name.split()[-1] not in system.idle
+        if name in start and (a == start[name]).all() and name.split()[-1] not in idle
     ]
 
 
-def _moved(data: Data, rng: np.random.Generator) -> Data:
-    """Cotangents too: the gradient is a function of them, and may be a sum that cancels."""
-    return _floats(data, lambda a: move(a, rng))
-
-
-def _widen(data: Data) -> Data:
-    return _floats(data, lambda a: a.astype(np.float64))
-
-
-def _floats(data: Data, change: Callable[[np.ndarray], np.ndarray]) -> Data:
-    one = lambda a: change(a) if floating(a) else a
-    return Data(*({name: one(a) for name, a in arrays.items()} for arrays in data))
-
-
-def floating(a: Any) -> bool:
-    return jnp.issubdtype(a.dtype, jnp.floating)
-
-
-def _varies(system: System, name: str, a: np.ndarray) -> bool:
-    """Whether it is differentiated by."""
-    return floating(a) and name not in system.constant
-
-
-def tensors(system: System, data: Data, device: str) -> tuple[Any, Any]:
-    params, inputs = (
-        {n: tensor(a, device).requires_grad_(_varies(system, n, a)) for n, a in arrays.items()}
-        for arrays in (data.params, data.inputs)
-    )
-    return params, inputs
-
-
-def _torch_outputs(system: System, params: Any, inputs: Any) -> dict[str, torch.Tensor]:
-    # functional_call knows nothing but forward.
-    class Called(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.it = system.module
-
-        def forward(self, **inputs: Any) -> Any:
-            return system.torch(self.it, **inputs)
-
-    if system.module is None:
-        result = system.torch(params, **inputs)
-    else:
-        named = {f"it.{name}": a for name, a in params.items()}
-        result = functional_call(Called(), named, (), inputs, strict=True)
-    return dict(zip(system.outputs, jax.tree.leaves(result), strict=True))
-
-
-def _run_torch(system: System, data: Data, device: str) -> Arrays:
-    with exactly():
-        return _results(system, data, device)
-
-
-def _results(system: System, data: Data, device: str) -> Arrays:
-    params, inputs = tensors(system, data, device)
-    outputs = _torch_outputs(system, params, inputs)
-    results = {name: _wide(array(a)) for name, a in outputs.items()}
-    if system.differentiate:
-        leaves = {n: a for group in (params, inputs) for n, a in group.items() if a.requires_grad}
-        cotangents = {name: tensor(a, device) for name, a in data.cotangents.items()}
-        score = sum((outputs[name] * g).sum() for name, g in cotangents.items())
-        grads: Any = [torch.zeros_like(a) for a in leaves.values()]
-        if isinstance(score, torch.Tensor) and score.requires_grad:
-            grads = torch.autograd.grad(score, list(leaves.values()), materialize_grads=True)
-        results |= {f"grad {n}": array(g) for n, g in zip(leaves, grads, strict=True)}
-    return results
-
-
-def _run_jax(system: System, data: Data, function: Callable[..., Any]) -> Arrays:
-    pick = lambda arrays, wanted: {
-        name: a for name, a in arrays.items() if _varies(system, name, a) == wanted
-    }
-    varying, constant = ([pick(a, wanted) for a in data[:2]] for wanted in (True, False))
-
-    def outputs(varying: Any, constant: Any) -> dict[str, Any]:
-        params, inputs = (one | other for one, other in zip(varying, constant, strict=True))
-        leaves = jax.tree.leaves(function(system.nest(params), **inputs))
-        more = [f"output {i}" for i in range(len(system.outputs), len(leaves))]
-        return dict(zip([*system.outputs, *more], leaves, strict=False))
-
-    def sorted_out(varying: Any, constant: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        found = {name: jnp.asarray(a) for name, a in outputs(varying, constant).items()}
-        smooth = {name: a for name, a in found.items() if floating(a)}
-        return smooth, {name: a for name, a in found.items() if name not in smooth}
-
-    def compute(varying: Any, constant: Any, cotangents: Any) -> dict[str, Any]:
-        result, pullback, rest = jax.vjp(lambda v: sorted_out(v, constant), varying, has_aux=True)
-        shapes = lambda arrays: {name: a.shape for name, a in arrays.items()}
-        if shapes(result) != shapes(cotangents):
-            return result | rest  # nothing to differentiate; the verdict will say what is wrong
-        cotangents = jax.tree.map(lambda a, b: a.astype(b.dtype), cotangents, result)
-        [grads] = pullback(cotangents)
-        return result | rest | {f"grad {n}": g for tree in grads for n, g in tree.items()}
-
-    if system.differentiate:
-        try:
-            found = jax.jit(compute)(varying, constant, data.cotangents)
-        except jax.errors.JAXTypeError:  # it looks at values, such as lengths: not to be compiled
-            varying, constant, given = jax.device_put((varying, constant, data.cotangents))
-            found = compute(varying, constant, given)
-    else:  # some of it may be the host's work
-        found = outputs(varying, constant)
-    return {name: _wide(np.asarray(a)) for name, a in found.items()}
-
-
-def _wide(a: np.ndarray) -> np.ndarray:
-    """Integers as int64: how wide they are is not what is compared."""
-    return a.astype(np.int64) if jnp.issubdtype(a.dtype, jnp.integer) else a
-
-
-def cut_of(system: System, data: Data, truth: Arrays) -> Callable[[str], Cut]:
-    """Gates of recurrent weights, layers of a state, steps of what has (batch, time, features).
-
-    And the steps of a training, of what is there for each of them.
-    """
-    steps = system.steps
-
-    def cut(name: str) -> Cut:
-        shape = truth[name].shape
-        if steps > 1 and shape[:1] == (steps,) and not name.startswith("final "):
-            return Cut(0, [f"step {t}" for t in range(steps)])
-        tensor = name.removeprefix("grad ").removeprefix("final ")
-        if tensor in data.params and name != tensor:
-            return Cut(0, [f"gate {gate}" for gate in _gates(data.params, tensor)] or [""])
-        if len(shape) != 3:
-            return Cut(0, [""], 0 if len(shape) else None)
-        if tensor in system.states or tensor.startswith(("h_", "c_")):
-            return Cut(0, _cells(shape[0], system.states.get(tensor, 1)), 1)
-        axis = int(system.batch_first and tensor not in system.stacked)
-        return Cut(axis, [f"step {t}" for t in range(shape[axis])], 1 - axis)
-
-    return cut
-
-
-def _cells(count: int, directions: int) -> list[str]:
-    """Of the rows of a state."""
-    ways = ["", ""] if directions == 1 else [" forward", " backward"]
-    return [f"layer {k // directions}{ways[k % directions]}" for k in range(count)]
-
-
-def _gates(params: Arrays, name: str) -> list[str]:
-    """Of a recurrent weight or bias of torch's, the gates that lie on one another in it."""
-    recurrent = params.get(_GATED.sub("weight_hh", name))
-    if not _GATED.search(name) or recurrent is None or recurrent.ndim != 2:
-        return []
-    rows, size = recurrent.shape
-    size = params.get(_GATED.sub("weight_hr", name), recurrent).shape[1]  # projected
-    return GATES.get(rows // size, [])
+def torch_device(device: str) -> str:
+    """Torch's device for JAX's: CUDA for a GPU where torch has one."""
+    return "cuda" if device == "gpu" and torch.cuda.is_available() else "cpu"

@@ -1,100 +1,111 @@
-"""Many cases, and the known mistakes with their controls, in parallel processes."""
+"""Many pairs, and the known mistakes with their controls, in parallel processes."""
 
 import functools
 import multiprocessing
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 import jax
 import torch
 
-from .backends import jax as jax_side
 from .cases import Case
-from .frameworks import voices
-from .layers import Result, verify
-from .mutants import texts as document_mistakes
-from .mutants import trainings as training_mistakes
-from .mutants.layers import MISTAKES
-from .pair import Compared, System, judge_system, run_reference
-from .texts import models as rows
-from .texts import optimisers as trajectories
+from .criterion import Verdict
+from .layers import pair_of
+from .mutants import layers as layer_mutants
+from .mutants import texts as text_mutants
+from .mutants import trainings as training_mutants
+from .mutants.plant import plant
+from .pair import Pair, Result, judge_pair, run_reference
+from .texts import optimisers, rows
 
 
 class Job(NamedTuple):
-    """What one worker does in one go: cases that share a program, or mistakes in one case."""
+    """What one worker does in one go: pairs that share a program, or mistakes in one pair.
 
-    cases: list[Case]
-    dtype: str
-    mistakes: tuple[str, ...] = ()
-
-
-class SystemJob(NamedTuple):
-    """A system of a command, by its number, since functions do not travel between processes."""
+    Functions do not travel between processes, so pairs go by their keys: the Case, or the group and
+    name of a text's pair.
+    """
 
     command: str
-    system: int
+    keys: Sequence[Any]
     dtype: str
     mistakes: tuple[str, ...] = ()
 
 
-SYSTEMS = {"documents": rows.systems, "training": trajectories.systems}
-PLANTED = {"documents": document_mistakes.MISTAKES, "training": training_mistakes.MISTAKES}
+TEXTS = {"documents": rows.pairs, "training": optimisers.pairs}
+MISTAKES = {
+    "layers": layer_mutants.MISTAKES,
+    "documents": text_mutants.MISTAKES,
+    "training": training_mutants.MISTAKES,
+}
+NOTHING = Verdict([], [], [])
 
 
 def jobs(cases: Sequence[Case], dtypes: Sequence[str] | None, mistakes: Sequence[str]) -> list[Job]:
-    """The work in pieces, the long ones first; `dtypes` stands in for each case's own."""
+    """The case table's work, the long jobs first; `dtypes` replaces each case's own."""
     sharing: dict[tuple[str, Case], list[Case]] = {}
     for case in cases:
         for dtype in dtypes or case.dtypes:
             sharing.setdefault((dtype, case.program), []).append(case)
-    work = [Job(group, dtype) for (dtype, _), group in sharing.items()]
-    work.sort(key=lambda job: job.cases[0].second_order, reverse=True)
-    planted: dict[tuple[Case, str], list[str]] = {}
+    work = [Job("layers", group, dtype) for (dtype, _), group in sharing.items()]
+    work.sort(key=lambda job: job.keys[0].second_order, reverse=True)
+    planted: dict[tuple[Hashable, str], list[str]] = {}
     for name in mistakes:
-        planted.setdefault((MISTAKES[name].case, MISTAKES[name].dtype), []).append(name)
-    groups = [Job([case], dtype, tuple(names)) for (case, dtype), names in planted.items()]
+        mistake = layer_mutants.MISTAKES[name]
+        planted.setdefault((mistake.pair, mistake.dtype), []).append(name)
+    groups = [Job("layers", [case], d, tuple(names)) for (case, d), names in planted.items()]
     return sorted(groups, key=lambda job: -len(job.mistakes)) + work
 
 
+def text_jobs(command: str, groups: Collection[str]) -> list[Job]:
+    """The work of these rows in all their dtypes, the long jobs first, with their mistakes."""
+
+    def job(key: Hashable, dtype: str) -> Job:
+        planted = MISTAKES[command].items()
+        names = [name for name, m in planted if (m.pair, m.dtype) == (key, dtype)]
+        return Job(command, [key], dtype, tuple(names))
+
+    pairs = pairs_of(command)
+    work = [job(k, dtype) for k, pair in pairs.items() if k[0] in groups for dtype in pair.dtypes]
+    return sorted(work, key=lambda job: (-pairs[job.keys[0]].layout.steps, -len(job.mistakes)))
+
+
+@functools.cache
+def pairs_of(command: str) -> Mapping[Any, Pair]:
+    """The pairs of the texts or trainings by group and name."""
+    return {(pair.group, pair.name): pair for pair in TEXTS[command]()}
+
+
 def run_all(work: Sequence[Job], device: str = "cpu") -> Iterator[Result]:
-    """Results of the case table, as they come."""
-    return _spread(_work, work, device)
+    """Results as they come."""
+    return spread(run, work, device)
 
 
-def system_jobs(command: str, rows: Collection[str]) -> list[SystemJob]:
-    """Every system of these rows in each of its dtypes, the long ones first.
+def run(job: Job, device: str = "cpu") -> list[Result]:
+    """Each pair, then its mistakes; none counts as seen if the pair fails without any.
 
-    In float64 with its known mistakes.
+    The pairs of layers' mistakes are controls, which are not in the case table.
     """
-    planted = lambda *where: tuple(
-        name
-        for name, mistake in PLANTED[command].items()
-        if (mistake.row, mistake.system, "float64") == where
-    )
-    found = _systems(command)
-    work = [
-        SystemJob(command, i, dtype, planted(system.row, system.name, dtype))
-        for i, system in enumerate(found)
-        for dtype in system.dtypes
-        if system.row in rows
-    ]
-    return sorted(work, key=lambda job: (-found[job.system].steps, -len(job.mistakes)))
+    layers, results, program = job.command == "layers", [], None
+    for key in job.keys:
+        pair = pair_of(key) if isinstance(key, Case) else pairs_of(job.command)[key]
+        program = program or pair.program()
+        reference = run_reference(pair, job.dtype, device)
+        right = judge_pair(pair, reference, program)
+        results += [] if layers and job.mistakes else [right]
+        for name in job.mistakes:
+            wrong = judge_pair(plant(MISTAKES[job.command][name], pair), reference)
+            if not right.passed:
+                wrong = wrong._replace(outputs=NOTHING, gradients=NOTHING)
+            results.append(wrong._replace(mistake=name))
+    jax.clear_caches()  # hundreds of programs in one process exhaust LLVM's memory
+    return results
 
 
-def run_systems(work: Sequence[SystemJob], device: str = "cpu") -> Iterator[Compared]:
-    """Results of systems, as they come."""
-    return _spread(run_system, work, device)
-
-
-def run_voices(work: Sequence[voices.Job]) -> Iterator[voices.Voiced]:
-    """What everyone says of every network, as it comes."""
-    return _spread(voices.listen, work, "cpu")
-
-
-def _spread(
-    work: Callable[[Any, str], list[Any]], pieces: Sequence[Any], device: str
+def spread(
+    work: Callable[[Any, str], list[Any]], pieces: Sequence[Any], device: str = "cpu"
 ) -> Iterator[Any]:
     """On CPUs, in one process for each core, since compiling is nearly all the time."""
     if device != "cpu" or len(pieces) < 4:
@@ -107,46 +118,7 @@ def _spread(
             yield from future.result()
 
 
-def run_system(job: SystemJob, device: str = "cpu") -> list[Compared]:
-    """A system, then its mistakes; none counts as seen if the system fails without any."""
-    system = _systems(job.command)[job.system]
-    reference = run_reference(system, job.dtype, device=device)
-    results = [judge_system(system, reference)]
-    for name in job.mistakes:
-        result = judge_system(system, reference, PLANTED[job.command][name].wrong(system.jax))
-        seen = result.wrong if results[0].passed else []
-        results.append(result._replace(mistake=name, wrong=seen))
-    jax.clear_caches()
-    return results
-
-
-@functools.cache
-def _systems(command: str) -> list[System]:
-    return SYSTEMS[command]()
-
-
 def _start() -> None:
     """A worker keeps to one core, and off any GPU, whose memory it would claim."""
     jax.config.update("jax_platforms", "cpu")
     torch.set_num_threads(1)
-
-
-def _work(job: Job, device: str) -> list[Result]:
-    if job.mistakes:
-        results = _plant(job, device)
-    else:
-        program = jax_side.program(job.cases[0].program)
-        results = [verify(case, job.dtype, program=program, device=device) for case in job.cases]
-    jax.clear_caches()  # hundreds of programs in one process exhaust LLVM's memory
-    return results
-
-
-def _plant(job: Job, device: str) -> list[Result]:
-    """The case with each mistake; none counts as seen if the case fails without any."""
-    (case,) = job.cases
-    sound = verify(case, job.dtype, device=device).status == "pass"
-    results = []
-    for name in job.mistakes:
-        result = verify(case, job.dtype, apply=MISTAKES[name].apply, device=device)
-        results.append(result._replace(mistake=name, wrong=result.wrong if sound else []))
-    return results

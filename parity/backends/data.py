@@ -1,9 +1,12 @@
-"""The numbers that a case is computed on, and how the tensors that come out are cut into blocks."""
+"""The numbers that both sides compute on, and how the tensors that come out are cut into blocks."""
 
+import re
 import zlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
@@ -13,20 +16,67 @@ from ..criterion import Arrays, Cut
 
 DTYPES = {"float64": np.float64, "float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
 GATES = {1: ["h"], 3: ["r", "z", "n"], 4: ["i", "f", "g", "o"]}
+GATED = re.compile(r"\b(weight|bias)_[ih]h")
 
 
 class Data(NamedTuple):
-    """Everything that both frameworks are handed.
+    """Numbers for `f(params, **inputs)` on both sides.
 
-    `leaves` are what is differentiated by: the parameters under their names, `x`, and `h_0`, `c_0`
-    where given. `cotangents` are the outputs' weights in the scalar whose gradient is taken,
-    `tangents` the direction of the Hessian-vector product.
+    `cotangents` are the outputs' weights in the scalar that is differentiated, if it is. `tangents`
+    are the direction of the Hessian-vector product; empty: there is none. `constant` names
+    parameters, such as buffers, that are not differentiated by.
     """
 
-    leaves: Arrays
+    params: Arrays
+    inputs: Arrays
     cotangents: Arrays
     tangents: Arrays
-    masks: np.ndarray | None
+    constant: Collection[str] = ()
+    differentiate: bool = True
+
+    @property
+    def leaves(self) -> Arrays:
+        """The arrays that are differentiated by."""
+        arrays = {**self.params, **self.inputs}
+        return {name: a for name, a in arrays.items() if self.varies(name, a)}
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """A layer's dropout masks, if there are any."""
+        return self.inputs.get("masks")
+
+    def varies(self, name: str, a: Any) -> bool:
+        """Whether an array is differentiated by."""
+        return floating(a) and name not in self.constant
+
+    def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Data":
+        """The same data with every floating array changed."""
+        each = lambda arrays: {n: change(a) if floating(a) else a for n, a in arrays.items()}
+        return self._replace(
+            params=each(self.params),
+            inputs=each(self.inputs),
+            cotangents=each(self.cotangents),
+            tangents=each(self.tangents),
+        )
+
+    def astype(self, dtype: str) -> "Data":
+        """The same data with floating arrays of this dtype."""
+        return self.map(lambda a: np.asarray(a).astype(DTYPES[dtype]))
+
+
+def floating(a: Any) -> bool:
+    """Whether an array holds floating numbers, bfloat16 included."""
+    return jnp.issubdtype(a.dtype, jnp.floating)
+
+
+def widened(a: np.ndarray) -> np.ndarray:
+    """Integers as int64: how wide they are is not what is compared."""
+    return a.astype(np.int64) if jnp.issubdtype(a.dtype, jnp.integer) else a
+
+
+def generator(name: str) -> np.random.Generator:
+    """A random generator for each name, the same in every process."""
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def draw(
@@ -35,39 +85,43 @@ def draw(
     params: Mapping[str, np.ndarray] | None = None,
     x: np.ndarray | None = None,
 ) -> Data:
-    """Random numbers, all distinct and none zero: mistakes hide behind constants and zero states.
+    """Draws a case's numbers, all distinct and none zero: constants and zero states hide mistakes.
 
     `params` and `x` take the place of what would be drawn.
     """
-    rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    to = lambda a: np.asarray(a).astype(DTYPES[dtype])
-    s, shapes = case.structure, output_shapes(case)
+    rng, s, shapes = generator(case.name), case.structure, output_shapes(case)
     if params is None:
         scale = case.gain / np.sqrt(s.input_size + s.output_size)
         params = {name: scale * rng.standard_normal(shape) for name, shape in s.shapes.items()}
-    leaves = {name: to(value) for name, value in params.items()}
     if x is None:
         x = case.input_scale * rng.standard_normal((*_leading(case), s.input_size))
-    leaves["x"] = to(x)
+    inputs: Arrays = {"x": np.array(x)}
     if case.lengths is not None:
-        leaves["x"][beyond(case)] = case.padding
+        inputs["x"][beyond(case)] = case.padding
     if case.state:
         states = {f"{name[0]}_0": shape for name, shape in shapes.items() if name != "y"}
-        leaves |= {name: to(rng.standard_normal(shape)) for name, shape in states.items()}
+        inputs |= {name: rng.standard_normal(shape) for name, shape in states.items()}
     cotangents = {
-        name: to(rng.standard_normal(shape) * (name in case.cotangents))
+        name: rng.standard_normal(shape) * (name in case.cotangents)
         for name, shape in shapes.items()
     }
-    tangents = {name: to(rng.standard_normal(value.shape)) for name, value in leaves.items()}
-    masks = None
+    leaves = {**params, **inputs}
+    tangents = {name: rng.standard_normal(np.shape(value)) for name, value in leaves.items()}
+    if case.lengths is not None:
+        inputs["lengths"] = np.array(case.lengths[0] if case.batch is None else case.lengths)
     if case.dropout:
-        masks = rng.random((s.num_layers - 1, *shapes["y"])) >= case.dropout
-    return Data(leaves, cotangents, tangents, masks)
+        inputs["masks"] = rng.random((s.num_layers - 1, *shapes["y"])) >= case.dropout
+    data = Data(dict(params), inputs, cotangents, tangents if case.second_order else {})
+    return data.astype(dtype)
 
 
-def perturb(data: Data, rng: np.random.Generator) -> Data:
-    """Moves every weight, input and initial state."""
-    return data._replace(leaves={name: move(value, rng) for name, value in data.leaves.items()})
+def perturb(data: Data, rng: np.random.Generator, *, cotangents: bool = False) -> Data:
+    """Moves every weight and floating input, and maybe every cotangent, by up to an ulp."""
+    moved = data._replace(cotangents=data.cotangents if cotangents else {}, tangents={})
+    moved = moved.map(lambda a: move(a, rng))
+    return moved._replace(
+        cotangents=moved.cotangents if cotangents else data.cotangents, tangents=data.tangents
+    )
 
 
 def move(a: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -96,27 +150,62 @@ def beyond(case: Case) -> np.ndarray:
     return mask.T if case.batch_first else mask
 
 
-def cut(case: Case, name: str) -> Cut:
-    """Gates of a weight, layers and directions of a state, time steps of `x` and `y`."""
-    s, tensor = case.structure, name.split()[-1]
-    batch = case.batch is not None
-    if tensor.startswith(("weight", "bias")):
-        whole = tensor.startswith("weight_hr")
-        return Cut(0, [""] if whole else [f"gate {gate}" for gate in GATES[s.gates]])
-    if case.cell:
-        return Cut(0, [""], 0 if batch else None)
-    if tensor in ("x", "y"):
-        swapped = batch and case.batch_first
-        steps = [f"step {t}" for t in range(case.time)]
-        return Cut(int(swapped), steps, int(not swapped) if batch else None)
-    ways = ["forward", "backward"][: s.num_directions]
-    labels = [f"layer {layer} {way}" for layer in range(s.num_layers) for way in ways]
-    return Cut(0, labels, 1 if batch else None)
-
-
 def _leading(case: Case) -> tuple[int, ...]:
     """The axes of `x` but the last."""
     batch = () if case.batch is None else (case.batch,)
     if case.cell:
         return batch
     return (*batch, case.time) if case.batch_first else (case.time, *batch)
+
+
+class Layout(NamedTuple):
+    """The axes of tensors: (batch, time, features) or (time, batch, features), or unbatched.
+
+    `states` maps a state, (layers · directions, batch, features), to its number of directions;
+    `stacked` are time-first whatever `batch_first` says; `steps` counts a training's.
+    """
+
+    batch_first: bool = True
+    batched: bool = True
+    states: Mapping[str, int] = MappingProxyType({})
+    stacked: Collection[str] = ()
+    steps: int = 1
+
+
+def layout(case: Case) -> Layout:
+    """The axes of a case's tensors."""
+    ways = case.structure.num_directions
+    names = [] if case.cell else ["h_0", "c_0", "h_n", "c_n"]
+    batched = case.batch is not None
+    return Layout(case.batch_first and batched, batched, dict.fromkeys(names, ways))
+
+
+def cut(of: Layout, params: Mapping[str, Any], name: str, shape: Sequence[int]) -> Cut:
+    """Cuts a tensor: a weight's gates, a state's layers, time steps, a training's steps."""
+    if of.steps > 1 and shape[:1] == (of.steps,) and not name.startswith("final "):
+        return Cut(0, [f"step {t}" for t in range(of.steps)])
+    tensor = re.sub("^(grad|hvp|final) ", "", name)
+    if tensor in params and tensor != name:
+        return Cut(0, [f"gate {gate}" for gate in _gates(params, tensor)] or [""])
+    if len(shape) != 2 + of.batched:
+        return Cut(0, [""], 0 if len(shape) and of.batched else None)
+    if tensor in of.states or tensor.startswith(("h_", "c_")):
+        return Cut(0, _cells(shape[0], of.states.get(tensor, 1)), 1 if of.batched else None)
+    axis = int(of.batch_first and tensor not in of.stacked)
+    return Cut(axis, [f"step {t}" for t in range(shape[axis])], 1 - axis if of.batched else None)
+
+
+def _cells(count: int, directions: int) -> list[str]:
+    """The labels of a state's rows."""
+    ways = [""] if directions == 1 else [" forward", " backward"]
+    return [f"layer {k // directions}{ways[k % directions]}" for k in range(count)]
+
+
+def _gates(params: Mapping[str, Any], name: str) -> list[str]:
+    """The gates that are stacked in a recurrent weight or bias of torch's."""
+    recurrent = params.get(GATED.sub("weight_hh", name))
+    if not GATED.search(name) or recurrent is None or recurrent.ndim != 2:
+        return []
+    rows, size = recurrent.shape
+    size = params.get(GATED.sub("weight_hr", name), recurrent).shape[1]  # projected
+    return GATES.get(rows // size, [])

@@ -1,4 +1,4 @@
-"""A case in torch: the module of `torch.nn` with the case's weights, differentiated by autograd."""
+"""Any torch function on a pair's numbers, differentiated by autograd; and a case's module."""
 
 import contextlib
 import functools
@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
+import ml_dtypes
 import numpy as np
 import torch
 from torch.func import functional_call
@@ -13,17 +15,75 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..cases import Case
 from ..criterion import Arrays
-from .data import Data
+from .data import Data, output_shapes, widened
 
 
 Tensors = dict[str, torch.Tensor]
-Run = Callable[..., tuple[Any, Any]]
+Run = Callable[..., Any]
 
 
-def run(case: Case, data: Data, device: str = "cpu", gradients: bool = True) -> Arrays:
-    """Outputs, gradients and, if the case has it, the Hessian-vector product, by name."""
+def run(
+    function: Callable[..., Any], outputs: Sequence[str], data: Data, device: str = "cpu"
+) -> Arrays:
+    """Outputs, gradients and, if there are tangents, the Hessian-vector product, by name.
+
+    `function(params, **inputs)` returns a tree whose leaves, in order, are called `outputs`.
+    """
     with exactly():
-        return _run(case, data, device, gradients)
+        params, inputs = tensors(data, device)
+        call = lambda: _named(function(params, **inputs), outputs)
+        leaves = {n: a for group in (params, inputs) for n, a in group.items() if a.requires_grad}
+        results = call()
+        arrays = {name: widened(array(a)) for name, a in results.items()}
+        if not data.differentiate:
+            return arrays
+        cotangents = {name: tensor(a, device) for name, a in data.cotangents.items()}
+        first = _grad(_dot(cotangents, results), leaves)
+        arrays |= {f"grad {name}": array(g) for name, g in first.items()}
+        if data.tangents:
+            tangents = {name: tensor(a, device) for name, a in data.tangents.items()}
+            second = _second_order(call, cotangents, tangents, leaves)
+            arrays |= {f"hvp {name}": array(g) for name, g in second.items()}
+        return arrays
+
+
+def _named(tree: Any, outputs: Sequence[str]) -> Tensors:
+    return dict(zip(outputs, jax.tree.leaves(tree), strict=True))
+
+
+def _second_order(
+    call: Callable[[], Tensors], cotangents: Tensors, tangents: Tensors, leaves: Tensors
+) -> Tensors:
+    # Neither oneDNN's LSTM (float32) nor cuDNN's can be differentiated twice.
+    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        gradient = _grad(_dot(cotangents, call()), leaves, create_graph=True)
+        return _grad(_dot(tangents, gradient), leaves)
+
+
+def tensors(data: Data, device: str = "cpu") -> tuple[Any, Any]:
+    """Parameters and inputs as tensors, of which those that vary require a gradient."""
+    params, inputs = (
+        {n: tensor(a, device).requires_grad_(data.varies(n, a)) for n, a in arrays.items()}
+        for arrays in (data.params, data.inputs)
+    )
+    return params, inputs
+
+
+class _Called(torch.nn.Module):
+    """`function(module, …)` as a module, since functional_call knows nothing but `forward`."""
+
+    def __init__(self, function: Callable[..., Any], module: torch.nn.Module) -> None:
+        super().__init__()
+        self.function, self.module = function, module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(self.module, *args, **kwargs)
+
+
+def call(function: Run, module: torch.nn.Module, params: Tensors, *args: Any, **inputs: Any) -> Any:
+    """`function(module, *args, **inputs)` with these parameters in the module."""
+    named = {f"module.{name}": a for name, a in params.items()}
+    return functional_call(_Called(function, module), named, args, inputs, strict=True)
 
 
 @contextlib.contextmanager
@@ -36,24 +96,6 @@ def exactly() -> Iterator[None]:
         yield
 
 
-def _run(case: Case, data: Data, device: str, gradients: bool) -> Arrays:
-    module, leaves = _build(case, data, device)
-    to = lambda arrays: {name: tensor(a, device) for name, a in arrays.items()}
-    cotangents, tangents = to(data.cotangents), to(data.tangents)
-    masks = None if data.masks is None else torch.tensor(data.masks, device=device)
-    result = _outputs(case, module, leaves, masks)
-    if gradients:
-        first = _grad(_dot(cotangents, result), leaves)
-        result |= {f"grad {name}": g for name, g in first.items()}
-    if gradients and case.second_order:
-        # Neither oneDNN's LSTM (float32) nor cuDNN's can be differentiated twice.
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            scalar = _dot(cotangents, _outputs(case, module, leaves, masks))
-            second = _grad(_dot(tangents, _grad(scalar, leaves, create_graph=True)), leaves)
-        result |= {f"hvp {name}": g for name, g in second.items()}
-    return {name: array(t) for name, t in result.items()}
-
-
 def tensor(a: np.ndarray, device: str = "cpu") -> torch.Tensor:
     """A copy as a tensor; by way of float32 for bfloat16, which torch does not take from numpy."""
     if a.dtype.name == "bfloat16":
@@ -64,8 +106,6 @@ def tensor(a: np.ndarray, device: str = "cpu") -> torch.Tensor:
 def array(t: torch.Tensor) -> np.ndarray:
     t = t.detach().cpu()
     if t.dtype == torch.bfloat16:
-        import ml_dtypes
-
         return t.float().numpy().astype(ml_dtypes.bfloat16)
     return t.numpy()
 
@@ -101,11 +141,32 @@ def with_masks(
     return x, tuple(torch.cat(parts) for parts in zip(*finals, strict=True))
 
 
-def _build(case: Case, data: Data, device: str) -> tuple[torch.nn.Module, Tensors]:
-    """The module, and everything that is differentiated by."""
+def layer(case: Case) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """A case as a function of its parameters and inputs: the module of `torch.nn`."""
+
+    def outputs(module: Any, x: Any, lengths: Any = None, masks: Any = None, **states: Any) -> Any:
+        given = [*states.values()] if case.state else None
+        if case.cell:
+            return module(x, _state(given))
+        run = functools.partial(_layer, case)
+        if masks is not None and case.dropout < 1:
+            return with_masks(module, run, x, given, masks, case.dropout)
+        return run(module, x, given)
+
+    def compute(params: Tensors, **inputs: Any) -> Any:
+        return call(outputs, _module(case, inputs["x"]), params, **inputs)
+
+    return compute
+
+
+def run_case(case: Case, data: Data, device: str = "cpu") -> Arrays:
+    """A case in torch: outputs and derivatives by name."""
+    return run(layer(case), list(output_shapes(case)), data, device)
+
+
+def _module(case: Case, x: torch.Tensor) -> torch.nn.Module:
     s = case.structure
-    leaves = {name: tensor(a, device).requires_grad_() for name, a in data.leaves.items()}
-    options: dict[str, Any] = {"bias": s.bias, "dtype": leaves["x"].dtype, "device": device}
+    options: dict[str, Any] = {"bias": s.bias, "dtype": x.dtype, "device": x.device}
     if s.kind.startswith("rnn"):
         options["nonlinearity"] = case.nonlinearity
     if s.proj_size:
@@ -113,27 +174,7 @@ def _build(case: Case, data: Data, device: str) -> tuple[torch.nn.Module, Tensor
     if not case.cell:
         options |= {"batch_first": case.batch_first, "bidirectional": s.bidirectional}
         options |= {"num_layers": s.num_layers, "dropout": case.dropout}
-    module = getattr(torch.nn, s.torch_name)(s.input_size, s.hidden_size, **options)
-    module.load_state_dict({name: leaves[name] for name in module.state_dict()})
-    return module, leaves | dict(module.named_parameters())
-
-
-def _outputs(
-    case: Case, module: torch.nn.Module, leaves: Tensors, masks: torch.Tensor | None
-) -> Tensors:
-    x = leaves["x"]
-    names = ["h", "c"] if case.structure.kind.startswith("lstm") else ["h"]
-    given = [leaves[f"{name}_0"] for name in names] if case.state else None
-    run = functools.partial(_layer, case)
-    if case.cell:
-        y, state = None, module(x, _state(given))
-    elif masks is not None and case.dropout < 1:
-        y, state = with_masks(module, run, x, given, masks, case.dropout)
-    else:
-        y, state = run(module, x, given)
-    state = [state] if isinstance(state, torch.Tensor) else state
-    outputs = dict(zip([f"{name}_n" for name in names], state, strict=True))
-    return outputs if y is None else {"y": y, **outputs}
+    return getattr(torch.nn, s.torch_name)(s.input_size, s.hidden_size, **options)
 
 
 def _layer(
@@ -180,7 +221,8 @@ def _dot(a: Tensors, b: Tensors) -> torch.Tensor:
 
 
 def _grad(scalar: torch.Tensor, leaves: Tensors, create_graph: bool = False) -> Tensors:
-    if not scalar.requires_grad:  # as where there are but empty sequences
+    """Gradients by name; zeros where nothing depends on any leaf, as in empty sequences."""
+    if not scalar.requires_grad:
         return {name: torch.zeros_like(a) for name, a in leaves.items()}
     grads = torch.autograd.grad(
         scalar, list(leaves.values()), create_graph=create_graph, materialize_grads=True

@@ -5,8 +5,8 @@ COMMANDS = {  # and the files that hold them; `layers` is what runs without a na
     "trace": "port",
     "diagnose": "diagnose",
     "check": "check",
-    "documents": "systems",
-    "training": "systems",
+    "documents": "texts",
+    "training": "texts",
     "voices": "voices",
     "bench": "bench",
 }

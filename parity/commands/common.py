@@ -13,7 +13,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from ..backends.data import DTYPES
 from ..cases import table
-from ..layers import Result
+from ..pair import Result
 from ..report import tables as report
 
 
@@ -83,10 +83,10 @@ def show_layers(
     console: Console, results: list[Result], start: float, options: argparse.Namespace
 ) -> int:
     order = {case.name: i for i, case in enumerate(table())}
-    results.sort(key=lambda result: order.get(result.case.name, len(order)))
+    results.sort(key=lambda result: order.get(result.name, len(order)))
     report.show(console, results)
     console.print(report.versions_line(options.device))
     console.print(report.verdict(results, time.perf_counter() - start))
     if options.json:
         report.write(options.json, results, options.device)
-    return int(any(report.failed(result) for result in results))
+    return int(any(result.failed for result in results))

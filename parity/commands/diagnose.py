@@ -44,7 +44,10 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     try:
         weights, inputs, outputs, loaded = read_npz(options.file)
         problem = state_problem(
-            *(options.kind, weights, inputs, outputs),
+            options.kind,
+            weights,
+            inputs,
+            outputs,
             nonlinearity=options.nonlinearity,
             batch_first=options.batch_first,
             dropout=options.dropout,
@@ -53,10 +56,10 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     except (OSError, TypeError, ValueError) as error:
         parser.error(str(error))
     with console.status("diagnosing"):
-        found = examine(problem)
-    console.print(str(found), markup=False, highlight=False)
+        diagnosis = examine(problem)
+    console.print(str(diagnosis), markup=False, highlight=False)
     if options.json:
-        options.json.write_text(found.to_json())
+        options.json.write_text(diagnosis.to_json())
     if options.script:
         write_script(problem, options.script)
-    return int(not found.passed)
+    return int(not diagnosis.passed)

@@ -43,7 +43,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         parser.error(f"no case matches {options.pattern!r}; --list prints their names")
     check_options(parser, options)
     work = jobs(cases, options.dtype, planted)
-    total = sum(len(job.mistakes or job.cases) for job in work)
+    total = sum(len(job.mistakes or job.keys) for job in work)
     start = time.perf_counter()
     results = progress(console, run_all(work, options.device), total)
     return show_layers(console, results, start, options)

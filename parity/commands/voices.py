@@ -15,7 +15,7 @@ from ..frameworks import voices
 from ..frameworks.voices import APART, Voiced, alone, version_of
 from ..report.blocks import finite
 from ..report.tables import versions, versions_line, write_json
-from ..workers import run_voices
+from ..workers import spread
 from .common import add_filter, add_json, check_file, print_missing, progress
 
 
@@ -48,7 +48,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     ]
     start = time.perf_counter()
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
-    results = progress(console, run_voices(work), len(work) * len(names))
+    results = progress(console, spread(voices.listen, work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
     _show(console, results)
     console.print(versions_line("cpu"))

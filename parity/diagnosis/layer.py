@@ -1,12 +1,12 @@
 """A recurrent layer in numpy, as torch has it and as ports get it wrong.
 
-`How` has a field for each convention of the computation itself, and torch's by default. Everything
-runs in the precision that it is given, over all sequences at once, and autograd differentiates it.
-`conventions` knows what else goes wrong: weights that are read otherwise, states in another order.
+`How` has a field for each convention of the computation itself; the defaults are torch's. The layer
+runs in the precision of its arguments, over all sequences at once, and autograd differentiates it.
+The other conventions (weights read in another order, states in another order) are in `conventions`.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -68,7 +68,7 @@ def _bfloat16(a: Any) -> Any:
 
 @primitive
 def _tf32(a: Any, half: int) -> Any:
-    """Ten bits behind the point, as NVIDIA's tensor cores keep them; without `half` cut."""
+    """Keeps ten bits behind the point, as NVIDIA's tensor cores do; cuts if `half` is 0."""
     bits = np.asarray(a, np.float32).view(np.uint32)
     return ((bits + np.uint32(half)) & np.uint32(0xFFFFE000)).view(np.float32).astype(a.dtype)
 
@@ -101,28 +101,28 @@ State = list[Any]
 
 
 def outputs(case: Case, leaves: Leaves, masks: np.ndarray | None, how: How = TORCH) -> Leaves:
-    """`y`, `h_n` and `c_n` of parameters, `x` and initial states, as `truth.run` names them."""
-    s, finals = case.structure, []
+    """Returns `y`, `h_n` and `c_n` of parameters, `x` and initial states."""
+    s = case.structure
     x, initial = time_major(case, leaves)
     masks, valid = time_major_masks(case, masks), _valid(case)
     if masks is not None:
         masks = {"in order": masks, "reversed": masks[::-1], "none": masks[:0]}[how.masks]
-    below: list[State] = []
+    finals: list[State] = []
     ys: list[Any] = []
     for layer in range(s.num_layers):
-        halves, below, last = [], [], below
+        halves, states, below = [], [], finals[-s.num_directions :]
         for direction in range(s.num_directions):
             i = layer * s.num_directions + direction
             state = [a[i] for a in initial]
             if how.start == "below" and layer:
-                state = last[direction]
+                state = below[direction]
             if how.start == "forward" and direction:
-                state = below[0]
+                state = states[0]
             cell = _cell(leaves, s.suffixes[i])
             y, state = _direction(case, how, cell, x, state, valid, direction == 1)
             halves.append(y)
-            below.append(state)
-        finals += below
+            states.append(state)
+        finals += states
         x = anp.concatenate(halves, -1)
         if valid is not None and how.beyond == "zero":
             x = anp.where(valid, x, anp.zeros_like(x))
@@ -135,21 +135,19 @@ def outputs(case: Case, leaves: Leaves, masks: np.ndarray | None, how: How = TOR
     return named(case, ys[how.layer], [anp.stack(parts) for parts in zip(*finals, strict=True)])
 
 
-def gradients(
-    case: Case, leaves: Leaves, cotangents: Arrays, masks: np.ndarray | None, how: How = TORCH
-) -> Arrays:
-    """The gradient of the outputs' product with `cotangents`, by every leaf."""
-    scalar = lambda leaves: dot(cotangents, outputs(case, leaves, masks, how))
-    return {f"grad {name}": g for name, g in grad(scalar)(leaves).items()}
+def gradients(run: Callable[[Leaves], Leaves], leaves: Leaves, cotangents: Arrays) -> Arrays:
+    """Returns the gradient, by every leaf, of the product of `run`'s outputs with `cotangents`."""
+    score = lambda leaves: dot(cotangents, run(leaves))
+    return {f"grad {name}": g for name, g in grad(score)(leaves).items()}
 
 
 def _cell(leaves: Mapping[str, Any], suffix: str) -> Leaves:
-    own = (name for name in leaves if name.startswith(("weight", "bias")) and name.endswith(suffix))
-    return {name.removesuffix(suffix): leaves[name] for name in own}
+    arrays = {n: a for n, a in leaves.items() if n.startswith(("weight", "bias"))}
+    return {n.removesuffix(suffix): a for n, a in arrays.items() if n.endswith(suffix)}
 
 
 def _valid(case: Case) -> np.ndarray | None:
-    """Which steps of which sequence count, as (T, B, 1)."""
+    """Says which steps of which sequence count, as (T, B, 1)."""
     if case.lengths is None:
         return None
     return (np.arange(case.time)[:, None] < np.array(case.lengths))[..., None]
@@ -164,35 +162,32 @@ def _direction(
     valid: np.ndarray | None,
     backward: bool,
 ) -> tuple[Any, State]:
-    """`y` over (T, B, features), and the final state."""
-    order = list(range(len(x)))
-    if backward and how.backward != "forward":
-        order.reverse()
-    counts: Any = [True] * len(x) if valid is None or how.padding == "run" else list(valid)
-    if backward and how.backward == "padding first":
-        counts = [True] * len(x)
-    if backward and how.backward == "flipped lengths":
-        counts = counts[::-1]
+    """Returns `y` over (T, B, features), and the final state."""
+    way = how.backward if backward else "forward"
+    order = range(len(x)) if way == "forward" else range(len(x))[::-1]
+    counts: Any = [True] * len(x)
+    if valid is not None and how.padding != "run" and way != "padding first":
+        counts = list(valid[::-1] if way == "flipped lengths" else valid)
     emitted: list[Any] = [None] * len(x)
     step = functools.partial(_step, case, how, cell)
     for k, t in enumerate(order):
         old = state
-        now = [_constant(a) if n in how.detached else a for n, a in zip("hc", old, strict=False)]
+        read = [_constant(a) if n in how.detached else a for n, a in zip("hc", old, strict=False)]
         if counts[t] is True:
-            state = step(x[t], now)
+            state = step(x[t], read)
         else:
             mask = lambda a, m=counts[t]: anp.where(m, a, anp.zeros_like(a))
-            new = step(mask(x[t]), [mask(a) for a in now])
-            state = [anp.where(counts[t], a, b) for a, b in zip(new, state, strict=True)]
-        shown = {"h": state[0], "c": state[-1], "before": old[0]}[how.emits]
-        if backward and how.backward == "flipped lengths" and counts[t] is not True:
-            shown = anp.where(counts[t], shown, anp.zeros_like(shown))
-        emitted[k if backward and how.backward == "unflipped" else t] = shown
+            new = step(mask(x[t]), [mask(a) for a in read])
+            state = [anp.where(counts[t], a, b) for a, b in zip(new, old, strict=True)]
+        y = {"h": state[0], "c": state[-1], "before": old[0]}[how.emits]
+        if way == "flipped lengths" and counts[t] is not True:
+            y = anp.where(counts[t], y, anp.zeros_like(y))
+        emitted[k if way == "unflipped" else t] = y
     return anp.stack(emitted), state
 
 
 def _step(case: Case, how: How, cell: Leaves, x: Any, state: State) -> State:
-    """The next state; `how` says by which conventions."""
+    """Returns the next state."""
     s, bias = case.structure, case.structure.bias
     size, shut = s.hidden_size, SIGMOIDS[how.sigmoid]
     rounded = ROUND[how.product]

@@ -1,4 +1,4 @@
-"""Where a port first leaves torch, and what the difference looks like; neither needs a theory."""
+"""Finds where a port first leaves torch, and what the difference looks like; needs no theory."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,31 +6,35 @@ from typing import Any
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends.data import GATES, Data, beyond, cut, output_shapes
+from ..backends.data import GATES, Data, beyond, cut, layout, output_shapes
 from ..cases import Case
 from ..criterion import Arrays, Verdict, rms
-from . import layer as variants
-from .problem import Problem, run_port
+from . import layer
+from .call import port_outputs
+from .problem import Problem
 
 
-def where(problem: Problem, verdict: Verdict) -> list[str]:
-    """The first wrong layer, direction, step and batch row: as it runs, and step by step."""
-    return [*_free_running(problem, verdict), *_fed(problem), *_gates(problem, verdict)]
+def where(problem: Problem, right: Arrays, verdict: Verdict) -> list[str]:
+    """Names the first wrong layer, direction, step and batch row: as it runs, and step by step."""
+    lines = [*_final_states(problem, verdict), *_steps_of_y(problem, right, verdict)]
+    return [*lines, *_single_steps(problem), *_gates(problem, verdict)]
 
 
-def _free_running(problem: Problem, verdict: Verdict) -> Iterator[str]:
-    case = problem.case
+def _final_states(problem: Problem, verdict: Verdict) -> Iterator[str]:
     for name in ("h_n", "c_n"):
         wrong = {block.label for block in verdict.blocks if block.tensor == name and block.used > 1}
-        if first := [label for label in cut(case, name).labels if label and label in wrong]:
+        if first := [label for label in _state_labels(problem.case, name) if label in wrong]:
             yield f"running freely, the first final state that is wrong is {name} of {first[0]}"
-            break
-    if "y" not in problem.found or problem.found["y"].shape != output_shapes(case).get("y"):
+            return
+
+
+def _steps_of_y(problem: Problem, right: Arrays, verdict: Verdict) -> Iterator[str]:
+    case, y = problem.case, problem.comparable.get("y")
+    if y is None:
         return
     allowed = {block.label: block.allowed for block in verdict.blocks if block.tensor == "y"}
-    ours, true = (_halves(case, y) for y in (problem.found["y"], _right(problem)["y"]))
     ways = ["forward", "backward"] if case.structure.bidirectional else [""]
-    for way, a, b in zip(ways, ours, true, strict=True):
+    for way, a, b in zip(ways, _halves(case, y), _halves(case, right["y"]), strict=True):
         half = f"the {way} half of y" if way else "y"
         used = [_used(a[t], b[t], allowed.get(f"step {t}", problem.far)) for t in range(case.time)]
         wrong = [t for t in range(case.time) if used[t] > 1]
@@ -44,8 +48,12 @@ def _free_running(problem: Problem, verdict: Verdict) -> Iterator[str]:
             )
 
 
+def _state_labels(case: Case, name: str) -> list[str]:
+    return cut(layout(case), {}, name, output_shapes(case).get(name, ())).labels
+
+
 def _used(a: np.ndarray, b: np.ndarray, allowed: float) -> float:
-    """The part of what is allowed of a step that one half of it uses."""
+    """Returns the part of a step's allowance that one half of it uses."""
     used = float(rms(a - b) / ((rms(b) or 1.0) * allowed))
     return np.inf if np.isnan(used) else used
 
@@ -55,28 +63,31 @@ def _worst(error: np.ndarray) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(int(error.argmax()), error.shape))
 
 
-def _fed(problem: Problem) -> Iterator[str]:
-    """Each step on its own, from the right state; from the port's own where only y is known."""
+# Step by step.
+
+
+def _single_steps(problem: Problem) -> Iterator[str]:
+    """Tries each step by itself, from the right state; without a port from its own, if y has it."""
     case = problem.case
     if case.cell:
         return
     if problem.port is not None and case.state:
         states, whose = truth.states(case, problem.data), "torch's state fed at every step"
-    elif problem.port is None and (own := _own_states(problem)):
-        states, whose = own, "the port's own state before each step"
+    elif problem.port is None and (states := _states_in_y(problem)):
+        whose = "the port's own state before each step"
     else:
         why = "y alone does not show the states at every step"
         why = "the port is given no initial state" if problem.port else why
         yield f"no single step can be tried: {why}"
         return
     wrong: list[tuple[int, str, str]] = []
-    for t, one, data in _steps(case, problem.data, states):
+    for t, case_of_step, data in _steps(case, problem.data, states):
         try:
-            results = _step(problem, one, data)
+            results = _step(problem, case_of_step, data)
         except Exception as error:  # whatever the port makes of a sequence of one step
             yield f"no single step can be tried: the port raises {type(error).__name__}: {error}"
             return
-        wrong += _wrong_in(problem, states, t, results)
+        wrong += _wrong_states(problem, states, t, results)
     if not wrong:
         yield (
             f"with {whose}, no state is off by more than {problem.far:.1e}: unless the difference "
@@ -90,23 +101,23 @@ def _fed(problem: Problem) -> Iterator[str]:
         yield "there c is right, and h is not: it is o, or how c becomes h"
 
 
-def _step(problem: Problem, one: Case, data: Data) -> Arrays:
+def _step(problem: Problem, case: Case, data: Data) -> Arrays:
     if problem.port is not None:
-        return run_port(problem.port, one, data, gradients=False)[1]
-    return variants.outputs(one, data.leaves, data.masks)
+        return port_outputs(problem.port, case, data)
+    return layer.outputs(case, data.leaves, data.masks)
 
 
-def _wrong_in(
+def _wrong_states(
     problem: Problem, states: list[np.ndarray], t: int, results: Arrays
 ) -> Iterator[tuple[int, str, str]]:
-    """Layer and direction, state and place of what a step makes wrong of the states before it."""
+    """Yields cell, state and place of what step `t` makes wrong of the states before it."""
     s = problem.case.structure
     for i in range(len(s.suffixes)):
         way = "backward" if i % s.num_directions else "forward"
-        for name, every in zip(("h_n", "c_n"), states, strict=False):
-            if name not in results or results[name].size != every[t].size:
+        for name, trace in zip(("h_n", "c_n"), states, strict=False):
+            if name not in results or results[name].size != trace[t].size:
                 continue
-            a, b = results[name].reshape(every[t].shape).astype(np.longdouble)[i], every[t, i]
+            a, b = results[name].reshape(trace[t].shape).astype(np.longdouble)[i], trace[t, i]
             error = np.where(np.isnan(b), 0, np.abs(a - b) / (1 + np.abs(b)))
             row, unit = _worst(error)
             if not error[row, unit] <= problem.far:
@@ -115,43 +126,48 @@ def _wrong_in(
                 yield i, name, f"{place}, {size}"
 
 
-def _own_states(problem: Problem) -> list[np.ndarray] | None:
-    """The port's states at every step, where y shows them: those of a single RNN or GRU layer."""
-    case, s = problem.case, problem.case.structure
-    right = "y" in problem.found and problem.found["y"].shape == output_shapes(case)["y"]
-    if not right or s.gates == 4 or s.num_layers > 1 or case.lengths is not None:
+def _states_in_y(problem: Problem) -> list[np.ndarray] | None:
+    """Returns the port's states at every step where y shows them: of a single RNN or GRU layer."""
+    case, s, y = problem.case, problem.case.structure, problem.comparable.get("y")
+    if y is None or s.gates == 4 or s.num_layers > 1 or case.lengths is not None:
         return None
-    return [np.stack(_halves(case, problem.found["y"]), axis=1)]
+    return [np.stack(_halves(case, y), axis=1)]
 
 
 def _steps(case: Case, data: Data, states: list[np.ndarray]) -> Iterator[tuple[int, Case, Data]]:
-    """Cases of a single step, each from the states before it, in every layer and direction."""
-    s = case.structure
+    """Yields cases of a single step, each from the states before it in every cell."""
     ends = None if case.lengths is None else (1,) * len(case.lengths)
-    one = case._replace(time=1, state=True, lengths=ends)
     axis = int(case.batch_first and case.batch is not None)
     _, initial = truth.time_major(case, data.leaves)
     for t in range(case.time):
-        leaves = dict(data.leaves)
-        leaves["x"] = np.take(data.leaves["x"], [t], axis)
-        for name, every, start in zip(("h_0", "c_0"), states, initial, strict=False):
-            rows = []
-            for i in range(len(s.suffixes)):
-                back = i % s.num_directions == 1
-                before = t + 1 if back else t - 1
-                inside = 0 <= before < case.time
-                state = every[before, i] if inside else start[i]
-                rows.append(np.where(np.isnan(state), start[i], state))
-            full = np.stack(rows).astype(data.leaves["x"].dtype)
-            leaves[name] = full if case.batch is not None else full[:, 0]
+        x = np.take(data.inputs["x"], [t], axis)
         if case.lengths is not None:  # beyond a sequence's end nothing is compared
-            leaves["x"] = np.where(np.isfinite(leaves["x"]), leaves["x"], 0)
-        masks = None if data.masks is None else np.take(data.masks, [t], axis + 1)
-        yield t, one, data._replace(leaves=leaves, masks=masks)
+            x = np.where(np.isfinite(x), x, 0)
+        inputs = data.inputs | {"x": x}
+        for name, trace, start in zip(("h_0", "c_0"), states, initial, strict=False):
+            state = _state_before(case, trace, start, t).astype(x.dtype)
+            inputs[name] = state if case.batch is not None else state[:, 0]
+        if data.masks is not None:
+            inputs["masks"] = np.take(data.masks, [t], axis + 1)
+        one = case._replace(time=1, state=True, lengths=ends)
+        yield t, one, data._replace(inputs=inputs)
+
+
+def _state_before(case: Case, trace: np.ndarray, start: np.ndarray, t: int) -> np.ndarray:
+    """Returns each cell's state before step `t`: one of `trace`, or where it begins `start`.
+
+    `trace` has NaN beyond a sequence's end, which the backward direction begins at.
+    """
+    rows = []
+    for i in range(len(case.structure.suffixes)):
+        before = t + 1 if i % case.structure.num_directions else t - 1
+        state = trace[before, i] if 0 <= before < case.time else start[i]
+        rows.append(np.where(np.isnan(state), start[i], state))
+    return np.stack(rows)
 
 
 def _gates(problem: Problem, verdict: Verdict) -> list[str]:
-    """Where only some gates' rows have wrong gradients."""
+    """Names the gates whose rows alone have wrong gradients."""
     names = [f"gate {name}" for name in GATES[problem.case.structure.gates]]
     wrong = {block.label for block in verdict.blocks if block.label in names and block.used > 1}
     if not wrong or len(wrong) == len(names):
@@ -163,29 +179,25 @@ def _gates(problem: Problem, verdict: Verdict) -> list[str]:
 # What it looks like.
 
 
-def patterns(problem: Problem, verdict: Verdict) -> list[str]:
-    """What is seen before any theory: what is right, and what makes the rest right."""
-    found, case = problem.found, problem.case
-    true = _right(problem)
-    wrong = verdict.wrong_tensors
-    outputs = [name for name in true if name in found]
+def patterns(problem: Problem, right: Arrays, verdict: Verdict) -> list[str]:
+    """Says which results are right, and which simple change makes the others right."""
+    results, wrong = problem.results, verdict.wrong_tensors
     lines = []
     if wrong and all(name.startswith("grad ") for name in wrong):
         lines.append("only gradients are wrong, all outputs are right")
-    if "y" in found and "y" not in wrong and wrong & {"h_n", "c_n"}:
+    if "y" in results and "y" not in wrong and wrong & {"h_n", "c_n"}:
         lines.append("only final states are wrong, y is right")
-    nan = [n for n, a in found.items() if np.isnan(a).any() and n in wrong]
-    if nan:
-        padded = ": the padding reaches them" if case.lengths is not None else ""
+    if nan := [name for name, a in results.items() if np.isnan(a).any() and name in wrong]:
+        padded = ": the padding reaches them" if problem.case.lengths is not None else ""
         lines.append(f"there is NaN in {', '.join(nan)}{padded}")
-    if "y" in wrong and found["y"].shape == true["y"].shape:
-        lines += _of_y(problem, np.asarray(found["y"], np.longdouble), true["y"])
-    for name in outputs:
-        if name in wrong and found[name].shape != true[name].shape:
-            lines.append(f"{name} has shape {found[name].shape}, torch's {true[name].shape}")
-    if {"h_n", "c_n"} <= found.keys() & wrong:
-        swapped = [("h_n", "c_n"), ("c_n", "h_n")]
-        if all(_same(problem, found[name], true[other]) for name, other in swapped):
+    if "y" in wrong and "y" in problem.comparable:
+        lines += _of_y(problem, np.asarray(results["y"], np.longdouble), right["y"])
+    for name, a in problem.outputs.items():
+        if name in wrong and name not in problem.comparable:
+            lines.append(f"{name} has shape {a.shape}, torch's {right[name].shape}")
+    if {"h_n", "c_n"} <= results.keys() & wrong:
+        swapped = {"h_n": "c_n", "c_n": "h_n"}
+        if all(_same(problem, results[name], right[other]) for name, other in swapped.items()):
             lines.append("h_n is torch's c_n, and c_n its h_n")
     return lines
 
@@ -199,25 +211,16 @@ def _of_y(problem: Problem, y: np.ndarray, true: np.ndarray) -> Iterator[str]:
     if not y.any():
         yield "y is 0 everywhere"
         return
-    ways = {"turned round in time": np.flip(true, axis), "a step late": np.roll(true, 1, axis)}
-    if case.structure.bidirectional:
-        ways["with its halves swapped"] = np.concatenate(np.split(true, 2, -1)[::-1], -1)
-    if case.batch is not None and case.time == case.batch:
-        ways["with its first two axes swapped"] = true.swapaxes(0, 1)
-    late = slice(1, None) if axis == 0 else (slice(None), slice(1, None))
-    for what, other in ways.items():
-        part = late if what == "a step late" else slice(None)
-        if _same(problem, y[part], other[part]):
-            yield f"y is torch's y {what}"
+    yield from _rearranged(problem, y, true, axis)
     with np.errstate(all="ignore"):
         ratio = np.median(y[true != 0] / true[true != 0]) if (true != 0).any() else 1.0
     if abs(ratio - 1) > problem.far and _same(problem, y, ratio * true):
         yield f"y is {float(ratio):.6g} times torch's y"
     if case.batch is not None:
         rows = np.moveaxis(y - true, 1 - axis, 0).reshape(case.batch, -1)
-        bad = [k for k, row in enumerate(rows) if not np.abs(row).max() <= problem.far]
-        if 0 < len(bad) < case.batch:
-            yield f"y is wrong in batch rows {', '.join(map(str, bad))} only"
+        wrong = [k for k, row in enumerate(rows) if not np.abs(row).max() <= problem.far]
+        if 0 < len(wrong) < case.batch:
+            yield f"y is wrong in batch rows {', '.join(map(str, wrong))} only"
     error = rms(y - true) / (rms(true) or 1.0)
     if 1e-4 < error < 5e-3:
         yield f"y is off by {error:.1e} of its size, as it would be by TF32 or bfloat16 products"
@@ -225,9 +228,19 @@ def _of_y(problem: Problem, y: np.ndarray, true: np.ndarray) -> Iterator[str]:
         yield f"y is off by {error:.1e} of its size, as it would be in float32: is x64 on?"
 
 
-def _right(problem: Problem) -> Arrays:
-    wide = {name: a.astype(np.longdouble) for name, a in problem.data.leaves.items()}
-    return variants.outputs(problem.case, wide, problem.data.masks)
+def _rearranged(problem: Problem, y: np.ndarray, true: np.ndarray, axis: int) -> Iterator[str]:
+    """Compares `y` with torch's in other orders; `axis` is the axis of time."""
+    case = problem.case
+    orders = {"turned round in time": np.flip(true, axis), "a step late": np.roll(true, 1, axis)}
+    if case.structure.bidirectional:
+        orders["with its halves swapped"] = np.concatenate(np.split(true, 2, -1)[::-1], -1)
+    if case.batch is not None and case.time == case.batch:
+        orders["with its first two axes swapped"] = true.swapaxes(0, 1)
+    late = (*[slice(None)] * axis, slice(1, None))
+    for what, other in orders.items():
+        part = late if what == "a step late" else slice(None)
+        if _same(problem, y[part], other[part]):
+            yield f"y is torch's y {what}"
 
 
 def _same(problem: Problem, a: Any, b: Any) -> bool:
@@ -238,7 +251,7 @@ def _same(problem: Problem, a: Any, b: Any) -> bool:
 
 
 def _halves(case: Case, y: np.ndarray) -> list[np.ndarray]:
-    """Each direction's part of y as (T, B, features)."""
+    """Returns each direction's part of y as (T, B, features)."""
     y = np.asarray(y, np.longdouble)
     if case.batch is None:
         y = y[:, None]

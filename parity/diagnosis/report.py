@@ -1,37 +1,25 @@
-"""What `diagnose` found out, for people and for programs."""
+"""Reports what `diagnose` found, for people and for programs."""
 
 import json
 import re
 from typing import NamedTuple
 
-from ..criterion import Block, Verdict
-from ..report import tables as report
+from ..criterion import Verdict
 from ..report.blocks import plain_block, ratio, text_table, worst_blocks
+from ..report.tables import TRUTH_OF_LAYERS, versions, versions_line
+from .call import OUTPUTS
 from .conventions import Convention
-from .problem import OUTPUTS, Problem
+from .predict import Explanation
+from .problem import Problem
 from .script import module
 
 
 SATURATED_GATES = "gates are saturated, and XLA's tanh strays that much further than torch's here"
 
 
-def as_given(text: str) -> str:
-    """With the names of states that the user gave them: h0, and not torch's h_0."""
+def with_users_names(text: str) -> str:
+    """Names states as users do: h0, and not torch's h_0."""
     return re.sub(r"\b([hc])_([0n])\b", r"\1\2", text)
-
-
-class Explanation(NamedTuple):
-    """Conventions that together explain the port's results, and the block nearest to its limit.
-
-    `gradients` is False where the outputs are explained, but not all of the gradients.
-    """
-
-    conventions: tuple[Convention, ...]
-    worst: Block
-    gradients: bool = True
-
-    def __str__(self) -> str:
-        return ", and ".join(convention.what for convention in self.conventions)
 
 
 class Diagnosis(NamedTuple):
@@ -59,12 +47,12 @@ class Diagnosis(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """All agrees, and all could be judged."""
+        """Whether all agrees, and all could be judged."""
         return self.verdict == "agrees" and not self.torch.unjudged
 
     def __str__(self) -> str:
         parts = {
-            "inputs": self.problem.remarks or ["nothing unusual"],
+            "inputs": self.problem.notes or ["nothing unusual"],
             "verdict": [_VERDICTS[self.verdict, self.passed], *_table(self.torch)],
             "where": self.where,
             "looks like": self.patterns,
@@ -73,10 +61,10 @@ class Diagnosis(NamedTuple):
         }
         if self.slack > 1:
             parts["verdict"].append(f"allowed × {self.slack:.1f}: {SATURATED_GATES}")
-        lines = [_about(self.problem), report.versions_line("cpu", _truth(self.problem))]
+        lines = [_about(self.problem), versions_line("cpu", _truth(self.problem))]
         for name, entries in parts.items():
             lines += [f"{name if i == 0 else '':<11}{entry}" for i, entry in enumerate(entries)]
-        return as_given("\n".join(line.rstrip() for line in lines))
+        return with_users_names("\n".join(line.rstrip() for line in lines))
 
     def _first(self) -> tuple[Convention, ...]:
         return self.explanations[0].conventions if self.explanations else ()
@@ -104,11 +92,11 @@ class Diagnosis(NamedTuple):
         return lines + [f"as well explained: the port {tie}" for tie in ties]
 
     def to_json(self) -> str:
-        """All of it but the arrays; what is infinite or no number is null."""
+        """Returns everything but the arrays; what is infinite or no number is null."""
         plain = {
             "about": _about(self.problem),
-            "versions": report.versions("cpu", _truth(self.problem)),
-            "inputs": self.problem.remarks,
+            "versions": versions("cpu", _truth(self.problem)),
+            "inputs": self.problem.notes,
             "verdict": self.verdict,
             "wrong": self.torch.wrong,
             "unjudged": self.torch.unjudged,
@@ -127,7 +115,7 @@ class Diagnosis(NamedTuple):
             ],
             "tried": self.tried,
         }
-        return as_given(json.dumps(plain, indent=1, allow_nan=False))
+        return with_users_names(json.dumps(plain, indent=1, allow_nan=False))
 
 
 _VERDICTS = {
@@ -145,18 +133,18 @@ def _about(problem: Problem) -> str:
     words += ["batch first"] if case.batch_first else []
     words += ["initial state"] if case.state else []
     words += [f"lengths {list(case.lengths)}"] if case.lengths is not None else []
-    compared = [n for n, key in OUTPUTS.items() if key in problem.found]
+    compared = [name for name, key in OUTPUTS.items() if key in problem.results]
     compared += ["gradients"] if problem.port is not None else []
     words += [f"compared: {', '.join(compared)}"]
     return f"{module(problem)}: {', '.join(words)}"
 
 
 def _truth(problem: Problem) -> str:
-    return report.TRUTH_OF_LAYERS if problem.dtype == "float64" else "numpy float64"
+    return TRUTH_OF_LAYERS if problem.dtype == "float64" else "numpy float64"
 
 
 def _table(verdict: Verdict) -> list[str]:
-    """A line for each tensor that could be compared, and one for each that could not."""
+    """Returns a line for each tensor that could be compared, and for each that could not."""
     rows = [("tensor", "part", "error", "torch's own", "ratio", "allowed", "worst at")]
     for block in worst_blocks(verdict.blocks).values():
         error, own, allowed = (f"{size:.1e}" for size in (block.error, block.own, block.allowed))

@@ -1,38 +1,32 @@
-"""Which of torch's conventions a port does not keep: a search by the error that is left.
+"""Searches for the conventions of torch that a port does not keep, by the error that is left.
 
-A known mistake is not recognised by what it looks like. It is made, in numpy, on the port's own
-numbers (`conventions`, `variants`), and it is named only if what then remains is no more than
-rounding may leave (`target`). What is lost by precision is known by its size (`precision`).
+A known mistake is not recognised by its looks. It is made, in numpy, on the port's own numbers
+(`conventions`, `predict`), and named only if the error that then remains is within the allowance.
+Lost precision is known by the size of the errors (`precision`).
 """
 
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from ..backends import numpy as truth
-from ..backends import torch as torch_side
+from ..backends import torch as torch_backend
 from ..backends.data import DTYPES, output_shapes, perturb
-from ..criterion import Arrays, Block, Verdict, judge
-from ..layers import PERTURBED, SATURATED, tanh_factor
-from . import layer as variants
-from .conventions import Convention, compatible, conventions
+from ..criterion import Arrays, Verdict, judge
+from ..layers import saturation_slack
+from ..pair import PERTURBED
+from . import layer
+from .call import Port
+from .conventions import Convention, compatible, conventions, lost_gradients
+from .conventions.rounding import returned
 from .locate import patterns, where
-from .precision import LARGE, RETURN, by_dtype, by_precision
-from .predict import (
-    NEAR,
-    Target,
-    cast,
-    cuts,
-    errors,
-    wide,
-)
-from .problem import Port, Problem, state_problem
-from .report import Diagnosis, Explanation
+from .precision import by_dtype, by_precision
+from .predict import Evidence, Explanation, cast, cuts, explain, wide
+from .problem import Problem, state_problem
+from .report import Diagnosis
 
 
 PATIENCE = 60.0  # seconds after which no further pairs are tried
@@ -57,12 +51,12 @@ def diagnose(
     Args:
         kind: `"rnn"`, `"lstm"`, `"gru"` or a cell; None: read off the weights.
         weights: torch's, as arrays or tensors under the names of its state_dict.
-        inputs: `x`, and where the port was given them `h0`, `c0`, `lengths`, and for dropout
-            `masks` (True where a value is kept, (num_layers - 1, *y's shape)), in torch's shapes.
-        outputs: what the port made of them, any of `y`, `hn`, `cn`; or the port itself, a JAX
-            function called as `port(weights, x=x, h0=…)` with those inputs that there are, which
-            returns `(y, hn)` or `(y, (hn, cn))`, a cell `hn` or `(hn, cn)`, or a dict. Then its
-            gradients are compared too, and where it takes sequences of a single step, it is tried
+        inputs: `x`, and `h0`, `c0`, `lengths` if the port takes them, and for dropout `masks`
+            (True where a value is kept, (num_layers - 1, *y's shape)), in torch's shapes.
+        outputs: the port's results, any of `y`, `hn`, `cn`; or the port itself, a JAX function
+            called as `port(weights, x=x, h0=…)` with the inputs that there are. It returns
+            `(y, hn)` or `(y, (hn, cn))`, a cell `hn` or `(hn, cn)`, or a dict. A function's
+            gradients are compared too, and if it takes sequences of a single step, it is tried
             on torch's own state at each.
         nonlinearity: of an RNN in torch, `"tanh"` or `"relu"`.
         batch_first: of `x` and `y`; None: as initial states or lengths say it, else False.
@@ -73,15 +67,18 @@ def diagnose(
         A `Diagnosis`, which prints; `.verdict` is "agrees", "named", "precision" or "unknown".
 
     Raises:
-        ValueError: names or shapes that do not go together, or an unusual result of the port.
-        TypeError: an argument is not of its kind, or its numbers are not floating.
-        Exception: what the port raises is passed on, with a note on what it was called with.
+        ValueError: names or shapes do not go together, or the port returns something else.
+        TypeError: an argument is of another type, or its numbers are not floating.
+        Exception: whatever the port raises, with a note on the arguments of the call.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and its neighbours,
     and what flax, haiku, keras and ONNX do otherwise.
     """
     problem = state_problem(
-        *(kind, weights, inputs, outputs),
+        kind,
+        weights,
+        inputs,
+        outputs,
         nonlinearity=nonlinearity,
         batch_first=batch_first,
         dropout=dropout,
@@ -91,154 +88,119 @@ def diagnose(
 
 
 def examine(problem: Problem) -> Diagnosis:
-    """`diagnose`, of arguments that have been checked."""
-    torch, slack = _against_torch(problem)
-    if not torch.wrong and problem.returned:  # right numbers, in another dtype
-        told = ", ".join(f"{name} in {dtype}" for name, dtype in problem.returned.items())
-        returned = Convention(f"returns {told}", "precision", RETURN)
-        torch = torch._replace(wrong=[f"{name}: {d}" for name, d in problem.returned.items()])
-        found = [Explanation((returned,), torch.worst)]
-        return Diagnosis(problem, "precision", torch, slack, [], [], found, "")
-    if not torch.wrong:
-        return Diagnosis(problem, "agrees", torch, slack, [], [], [], "")
-    found, tried = _search(problem, slack)
-    if found:
-        only = all(c.slot == "precision" for c in found[0].conventions)
-        verdict = "precision" if only else "named"
-    else:
-        verdict = "precision" if _small(torch, problem) else "unknown"
-    seen = where(problem, torch), patterns(problem, torch)
-    return Diagnosis(problem, verdict, torch, slack, *seen, found, tried)
+    """Diagnoses arguments that have been checked."""
+    right, torch, slack = _against_torch(problem)
+    diagnosis = Diagnosis(problem, "agrees", torch, slack, [], [], [], "")
+    if torch.wrong:
+        explanations, tried = _search(Evidence(problem, right, problem.outputs, slack))
+        return diagnosis._replace(
+            verdict=_verdict(problem, torch, explanations),
+            where=where(problem, right, torch),
+            patterns=patterns(problem, right, torch),
+            explanations=explanations,
+            tried=tried,
+        )
+    if problem.returned:  # right numbers, in another dtype
+        names = ", ".join(f"{name} in {dtype}" for name, dtype in problem.returned.items())
+        wrong = [f"{name}: {dtype}" for name, dtype in problem.returned.items()]
+        return diagnosis._replace(
+            verdict="precision",
+            torch=torch._replace(wrong=wrong),
+            explanations=[Explanation((returned(names),), torch.worst)],
+        )
+    return diagnosis
 
 
-def _against_torch(problem: Problem) -> tuple[Verdict, float]:
-    """The criterion itself: torch's runs, and a truth in higher precision."""
-    case, found, shapes = problem.case, problem.found, output_shapes(problem.case)
-    known = {name for name in found if found[name].shape == shapes.get(name)}
-    zeros = {name: np.zeros(shape) for name, shape in shapes.items()}
-    given = {name: a for name, a in problem.data.cotangents.items() if name in known}
-    data = problem.data._replace(cotangents=cast(DTYPES[problem.dtype], zeros | given))
+def _against_torch(problem: Problem) -> tuple[Arrays, Verdict, float]:
+    """Judges the port by the criterion itself: torch's runs, and a truth in higher precision.
+
+    Returns the true outputs, the verdict, and the further factor on what was allowed.
+    """
+    case, results, known = problem.case, problem.results, problem.comparable.keys()
+    zeros = {name: np.zeros(shape) for name, shape in output_shapes(case).items()}
+    cotangents = zeros | {n: a for n, a in problem.data.cotangents.items() if n in known}
+    data = problem.data._replace(cotangents=cast(DTYPES[problem.dtype], cotangents))
     # Without cotangents for an output of another shape, torch has other gradients.
-    outputs = {name for name in found if name in shapes}
-    names = [name for name in found if name in outputs or known == outputs]
-    gradients = len(names) > len(outputs)
+    names = [*problem.outputs, *(problem.gradients if known == problem.outputs.keys() else [])]
+    differentiate = len(names) > len(problem.outputs)
     rng = np.random.default_rng(0)
     moved = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
     pick = lambda results: {name: results[name] for name in names}
-    runs = [pick(torch_side.run(case, each, gradients=gradients)) for each in moved]
+    moved = [each._replace(differentiate=differentiate) for each in moved]
+    runs = [pick(torch_backend.run_case(case, each)) for each in moved]
+    run = lambda leaves: layer.outputs(case, leaves, data.masks)
     leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
-    true = variants.outputs(case, leaves, data.masks)
-    if gradients:
-        true |= variants.gradients(case, leaves, cotangents, data.masks)
-    judged = functools.partial(judge, pick(true), runs, pick(found), cuts(problem), problem.eps)
+    right = run(leaves)
+    true = right | (layer.gradients(run, leaves, cotangents) if differentiate else {})
+    judged = functools.partial(judge, pick(true), runs, pick(results), cuts(problem), problem.eps)
     verdict, slack = judged(), 1.0
-    if verdict.wrong and truth.saturation(case, data) > SATURATED:
-        with jax.enable_x64(True):
-            slack = tanh_factor(problem.dtype, "cpu")
+    if verdict.wrong:
+        slack = saturation_slack(case, data, problem.dtype, "cpu")
         verdict = judged(slack)
-    return verdict, slack
+    return right, verdict, slack
 
 
-def _small(torch: Verdict, problem: Problem) -> bool:
-    """Whether what no convention explains is of the size of rounding."""
-    off = {block.tensor: block.error for block in reversed(torch.blocks)}  # the whole comes last
-    return all(off.get(name, np.inf) < problem.far for name in torch.wrong_tensors)
+def _verdict(problem: Problem, torch: Verdict, explanations: Sequence[Explanation]) -> str:
+    if explanations:
+        named = any(c.slot != "precision" for c in explanations[0].conventions)
+        return "named" if named else "precision"
+    # What no convention explains may be of the size of rounding.
+    errors = {block.tensor: block.error for block in reversed(torch.blocks)}  # the whole comes last
+    small = all(errors.get(name, np.inf) < problem.far for name in torch.wrong_tensors)
+    return "precision" if small else "unknown"
 
 
-# Outputs.
+def _search(evidence: Evidence) -> tuple[list[Explanation], str]:
+    """Returns all that explains the results equally well, the likeliest first, and what was tried.
 
-
-def _search(problem: Problem, slack: float) -> tuple[list[Explanation], str]:
-    """All that explains the port's results equally well, the likeliest first, and what was tried.
-
-    What explains the outputs is held against the gradients too, where there are any.
+    An explanation of the outputs is held against the gradients too, if there are any.
     """
-    outputs = {n: a for n, a in problem.found.items() if not n.startswith("grad ")}
-    target = Target(problem, outputs, slack)
-    if _explain(target, [()], None):  # as far as outputs go, nothing is wrong
-        found, tried = [_NOTHING], "no convention of the outputs"
+    if nothing := _explain(evidence, [()]):  # as far as outputs go, nothing is wrong
+        explanations, tried = nothing, "no convention of the outputs"
     else:
-        found, tried = _of_outputs(target)
-    if problem.port is not None:
-        found = [better for each in found for better in _with_gradients(problem, slack, each)]
-    return [explanation for explanation in found if explanation.conventions], tried
+        explanations, tried = _of_outputs(evidence)
+    if evidence.problem.port is not None:
+        explanations = [_with_gradients(evidence, each) for each in explanations]
+    return [explanation for explanation in explanations if explanation.conventions], tried
 
 
-_NOTHING = Explanation((), Block("nothing", "", 0.0, 0.0, np.inf, (), None))
-
-
-def _of_outputs(target: Target) -> tuple[list[Explanation], str]:
+def _of_outputs(evidence: Evidence) -> tuple[list[Explanation], str]:
     """By one convention, a precision, two conventions, a convention and a precision, in turn."""
-    singles = conventions(target.problem.case, target.problem.data.masks is not None)
+    problem = evidence.problem
+    singles = conventions(problem.case, problem.data.masks is not None)
     alone = [(convention,) for convention in singles]
     pairs = [pair for pair in itertools.combinations(singles, 2) if compatible(pair)]
-    right, tried = target.truth(()), f"{len(singles)} conventions"
-    if found := by_dtype(target, [(), *alone]) or _explain(target, alone, right):
-        return found, tried
-    if found := by_precision(target, [()]):
-        return found, tried
+    tried = f"{len(singles)} conventions"
+    if explanations := by_dtype(evidence, [(), *alone]) or _explain(evidence, alone):
+        return explanations, tried
+    if explanations := by_precision(evidence, [()]):
+        return explanations, tried
     end, count = time.monotonic() + PATIENCE, 0
     while count < len(pairs) and time.monotonic() < end:
-        found += _explain(target, pairs[count : count + 1], right)
+        explanations += _explain(evidence, pairs[count : count + 1])
         count += 1
     cut = "" if count == len(pairs) else f", cut off after {PATIENCE:.0f} s: try a smaller layer"
     tried += f", {count} of their {len(pairs)} pairs{cut}"
-    return found or by_precision(target, alone), tried
+    return explanations or by_precision(evidence, alone), tried
 
 
-def _explain(
-    target: Target, candidates: Iterable[Sequence[Convention]], right: Arrays | None
-) -> list[Explanation]:
-    """Those candidates that change what is `right`, and leave an error within the allowance."""
-    found, limit = [], min(NEAR * target.problem.eps, LARGE) * target.slack
-    for chosen in candidates:
-        true = target.truth(chosen)
-        if true is None or (right is not None and _same(true, right)):
-            continue
-        near = all(error <= limit for error in errors(target.found, true).values())
-        if near and not (verdict := target.judge(chosen, true)).wrong:
-            found.append(Explanation(tuple(chosen), verdict.worst))
-    return found
+def _explain(evidence: Evidence, candidates: Iterable[Sequence[Convention]]) -> list[Explanation]:
+    explanations = (explain(evidence, chosen) for chosen in candidates)
+    return [explanation for explanation in explanations if explanation is not None]
 
 
-def _same(a: Arrays, b: Arrays) -> bool:
-    return all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
-
-
-# Gradients.
-
-
-def _with_gradients(
-    problem: Problem, slack: float, explanation: Explanation
-) -> Iterator[Explanation]:
-    """What explains the outputs: does it explain the gradients, or what does besides?"""
+def _with_gradients(evidence: Evidence, explanation: Explanation) -> Explanation:
+    """Does what explains the outputs explain the gradients, with a way to lose them perhaps?"""
     chosen = explanation.conventions
     if any(convention.slot == "precision" for convention in chosen):
-        yield explanation
-        return
-    grads = {name: a for name, a in problem.found.items() if name.startswith("grad ")}
-    for more in [(), *_lost(problem, grads)]:
-        # What is said to have no gradient at all is not compared.
-        constant = any(convention.slot == "constant" for convention in more)
-        kept = {name: a for name, a in grads.items() if a.any() or not constant}
-        found = _explain(Target(problem, kept, slack), [(*chosen, *more)], None)
-        if found:
-            yield found[0]
-            return
-    yield explanation._replace(gradients=False)
-
-
-def _lost(problem: Problem, grads: Arrays) -> Iterator[tuple[Convention, ...]]:
-    """The ways in which gradients are lost."""
-    through = "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short"
-    states = ["hc", "h", "c"] if problem.case.structure.gates == 4 else ["h"]
-    for names in [] if problem.case.cell else states:
-        shown = f"passes no gradient back from step to step through {' and '.join(names)}"
-        yield (Convention(shown, "gradient", through, {"detached": names}),)
-    if problem.case.nonlinearity == "relu":
-        half = "has a derivative of 1/2 where relu's argument is 0 (jnp.maximum)"
-        relu = "jax.nn.relu, whose derivative there is 0, as torch's"
-        yield (Convention(half, "gradient", relu, {"candidate": "maximum"}),)
-    if lost := [f"`{name[5:]}`" for name, a in grads.items() if not a.any()]:
-        constant = "no stop_gradient on it, and no copy made outside of what is differentiated"
-        yield (Convention(f"passes no gradient back to {', '.join(lost)}", "constant", constant),)
+        return explanation
+    results = evidence.problem.gradients
+    zero = [name for name, a in results.items() if not a.any()]
+    names = [name.removeprefix("grad ") for name in zero]
+    for more in [(), *((lost,) for lost in lost_gradients(evidence.problem.case, names))]:
+        # A tensor that is said to have no gradient at all is not compared.
+        left_out = zero if any(convention.slot == "constant" for convention in more) else []
+        kept = {name: a for name, a in results.items() if name not in left_out}
+        if better := explain(evidence._replace(results=kept), (*chosen, *more)):
+            return better
+    return explanation._replace(gradients=False)

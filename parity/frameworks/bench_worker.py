@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ..backends import torch as torch_side
+from ..backends import torch as torch_backend
 from ..backends.data import Data, beyond, draw
 from ..cases import Case
 from ..criterion import Arrays
@@ -100,9 +100,7 @@ def turn(seconds: float) -> list[float]:
 
 def truth(case: Case) -> Arrays:
     """Returns outputs and gradients by torch in float64."""
-    wide = lambda arrays: {name: a.astype(np.float64) for name, a in arrays.items()}
-    data = _draw(case)
-    return torch_side.run(case, Data(wide(data.leaves), wide(data.cotangents), {}, None))
+    return torch_backend.run_case(case, _draw(case).astype("float64"))
 
 
 def calibrate(name: str) -> dict[str, float]:
@@ -141,16 +139,12 @@ def _draw(case: Case) -> Data:
 def _converted(name: str, case: Case) -> tuple[Data, peers.Network, Any]:
     """Returns numbers, network and its weights, which are the same in both modes."""
     data, network = _draw(case), peers.PEERS[name](case.structure)
-    return data, network, jax.jit(network.convert)(_params(data))
-
-
-def _params(data: Data) -> Arrays:
-    return {name: a for name, a in data.leaves.items() if name != "x"}
+    return data, network, jax.jit(network.convert)(data.params)
 
 
 def _jax(name: str, case: Case, training: bool) -> Program:
     data, network, weights = _converted(name, case)
-    device, x = jax.devices(_settings.device)[0], network.turned(data.leaves["x"])
+    device, x = jax.devices(_settings.device)[0], network.turned(data.inputs["x"])
     arguments = jax.device_put((weights, x, peers.lengths_of(case)), device)
     function, named = network.forward, _named_outputs
     if training:
@@ -188,8 +182,7 @@ def _named_outputs(network: peers.Network, data: Data, result: Any) -> Arrays:
 
 def _named_gradients(network: peers.Network, data: Data, result: Any) -> Arrays:
     _, (by_weights, by_x) = result
-    params = _params(data)
-    by_params = jax.jit(lambda g: jax.vjp(network.convert, params)[1](g)[0])(by_weights)
+    by_params = jax.jit(lambda g: jax.vjp(network.convert, data.params)[1](g)[0])(by_weights)
     gradients = by_params | {"x": network.turned(by_x)}
     return {f"grad {name}": np.asarray(a) for name, a in gradients.items()}
 
@@ -203,12 +196,12 @@ def _torch_device() -> str:
 
 def _torch(name: str, case: Case, training: bool) -> Program:
     data, device, s = _draw(case), _torch_device(), case.structure
-    tensors = {key: torch_side.tensor(a, device) for key, a in data.leaves.items()}
-    cotangents = {key: torch_side.tensor(a, device) for key, a in data.cotangents.items()}
-    x = tensors.pop("x").requires_grad_(training)
+    tensors = lambda arrays: {key: torch_backend.tensor(a, device) for key, a in arrays.items()}
+    x = torch_backend.tensor(data.inputs["x"], device).requires_grad_(training)
+    cotangents = tensors(data.cotangents)
     options = {"num_layers": s.num_layers, "bidirectional": s.bidirectional, "device": device}
     module = getattr(torch.nn, s.torch_name)(s.input_size, s.hidden_size, **options)
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors(data.params))
     run = _runner(name, case, module.train(training))
     leaves = {f"grad {key}": a for key, a in [*module.named_parameters(), ("x", x)]}
 
@@ -223,7 +216,7 @@ def _torch(name: str, case: Case, training: bool) -> Program:
     call = gradients if training else torch.inference_mode()(forward)
     return Program(
         call=lambda: _wait(call()),
-        arrays=lambda result: {key: torch_side.array(a) for key, a in result.items()},
+        arrays=lambda result: {key: torch_backend.array(a) for key, a in result.items()},
         temp=functools.partial(_torch_memory, call, device),
         costs={},
     )

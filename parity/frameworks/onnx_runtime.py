@@ -22,7 +22,7 @@ def compute(case: Case, data: Data) -> Arrays:
     options.intra_op_num_threads = 1
     model = onnx_model(case, data).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    outputs: Any = session.run(None, {"x": data.leaves["x"]})
+    outputs: Any = session.run(None, {"x": data.inputs["x"]})
     y, *states = outputs
     count = len(states) // case.structure.num_layers
     states = [np.concatenate(states[i::count]) for i in range(count)]
@@ -34,8 +34,7 @@ def onnx_model(case: Case, data: Data) -> Any:
     from onnx import helper, numpy_helper
 
     s = case.structure
-    params = {name: a for name, a in data.leaves.items() if name != "x"}
-    cells, directions = convert.cells(params), s.num_directions
+    cells, directions = convert.cells(data.params), s.num_directions
     options: Any = {"hidden_size": s.hidden_size}
     options["direction"] = "bidirectional" if s.bidirectional else "forward"
     options |= {"linear_before_reset": 1} if s.kind == "gru" else {}
@@ -54,7 +53,7 @@ def onnx_model(case: Case, data: Data) -> Any:
             helper.make_node("Reshape", [f"swapped{layer}", "flat"], [f"y{layer}"]),
         ]
         x, outputs = f"y{layer}", [*outputs, *states]
-    dtype = helper.np_dtype_to_tensor_dtype(data.leaves["x"].dtype)
+    dtype = helper.np_dtype_to_tensor_dtype(data.inputs["x"].dtype)
     value = lambda name: helper.make_tensor_value_info(name, dtype, [None] * 3)
     graph = helper.make_graph(
         nodes,

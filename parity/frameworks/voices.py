@@ -19,16 +19,8 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends import torch as torch_side
-from ..backends.data import (
-    DTYPES,
-    Data,
-    beyond,
-    cut,
-    draw,
-    output_shapes,
-    perturb,
-)
+from ..backends import torch as torch_backend
+from ..backends.data import DTYPES, Data, beyond, cut, draw, layout, output_shapes, perturb
 from ..cases import GRU, LSTM, RAGGED, RNN, Case
 from ..criterion import Arrays, Block, Verdict, judge
 from . import onnx_runtime, peers
@@ -152,6 +144,7 @@ def _holder(
     """
     rng, eps = np.random.default_rng(0), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
     moved = [truth.run(case, perturb(data, rng)) for _ in range(PERTURBED)]
+    cuts = lambda name: cut(layout(case), data.params, name, plain[name].shape)
     shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
 
     def held(one: Arrays, other: Arrays) -> Verdict:
@@ -160,7 +153,7 @@ def _holder(
         runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
         first = {name: one[name] for name in names}
         shared = {name: a for name, a in other.items() if name in names}
-        return judge(wide, [first, *runs], shared, functools.partial(cut, case), eps)
+        return judge(wide, [first, *runs], shared, cuts, eps)
 
     return held
 
@@ -190,13 +183,13 @@ def alone(results: Sequence[Voiced]) -> list[str]:
 
 
 def _numpy(case: Case, data: Data) -> Arrays:
-    dtype = data.leaves["x"].dtype
+    dtype = data.inputs["x"].dtype
     return {name: a.astype(dtype) for name, a in truth.run(case, data).items()}
 
 
 def _jax(name: str, case: Case, data: Data) -> Arrays:
     """Runs jaxrnn or a peer; gradients are pulled back through the conversion to torch's names."""
-    wide = data.leaves["x"].dtype == np.float64
+    wide = data.inputs["x"].dtype == np.float64
     with (
         jax.enable_x64(wide),
         jax.numpy_dtype_promotion("standard"),
@@ -206,19 +199,19 @@ def _jax(name: str, case: Case, data: Data) -> Arrays:
         network = peers.PEERS[name](case.structure)
         lengths = peers.lengths_of(case)
 
-        def outputs(leaves: Mapping[str, Any]) -> dict[str, Any]:
-            params = {name: a for name, a in leaves.items() if name != "x"}
-            x = network.turned(leaves["x"])
-            arrays = network.forward(network.convert(params), x, lengths)
+        def outputs(params: Any, x: Any) -> dict[str, Any]:
+            arrays = network.forward(network.convert(params), network.turned(x), lengths)
             y = jnp.where(beyond(case)[..., None], 0, network.turned(arrays.pop("y")))
             return {"y": y} | {name: jnp.asarray(a) for name, a in arrays.items()}
 
         @jax.jit
-        def run(leaves: Any, cotangents: Any) -> dict[str, Any]:
-            results, pullback = jax.vjp(outputs, leaves)
-            return results | {f"grad {name}": g for name, g in pullback(cotangents)[0].items()}
+        def run(params: Any, x: Any, cotangents: Any) -> dict[str, Any]:
+            results, pullback = jax.vjp(outputs, params, x)
+            by_params, by_x = pullback(cotangents)
+            gradients = by_params | {"x": by_x}
+            return results | {f"grad {name}": g for name, g in gradients.items()}
 
-        return jax.tree.map(np.asarray, run(data.leaves, data.cotangents))
+        return jax.tree.map(np.asarray, run(data.params, data.inputs["x"], data.cotangents))
 
 
 class Voice(NamedTuple):
@@ -230,7 +223,7 @@ class Voice(NamedTuple):
 
 VOICES = {
     "numpy": Voice(_numpy, ("numpy",)),
-    "torch": Voice(torch_side.run, ("torch",)),
+    "torch": Voice(torch_backend.run_case, ("torch",)),
     **{
         name: Voice(functools.partial(_jax, name), (peers.DISTRIBUTIONS[name],))
         for name in ("jaxrnn", "linen", "nnx", "haiku", "equinox", "keras")

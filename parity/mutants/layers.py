@@ -1,31 +1,23 @@
-"""The tester, tested: mistakes that ports are known to make, each of which must be seen.
+"""Mistakes that ports of recurrent layers are known to make, each of which must be seen.
 
-A mistake is a wrong `apply`, called like `jaxrnn.lstm`, and the case on which it is to be caught.
+A wrong function is called like `jaxrnn.lstm`.
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step
-from jaxrnn._check import Options
 from jaxrnn._layers import stack
 
-from ..backends.jax import Apply
 from ..cases import GRU, LSTM, RAGGED, RNN, Case
+from .plant import Change, Mistake, with_params, written
 
 
 Params = dict[str, Any]
-
-
-class Mistake(NamedTuple):
-    apply: Apply
-    case: Case
-    dtype: str = "float64"
 
 
 ONE = Case("mistakes", LSTM)
@@ -41,10 +33,6 @@ CURVED = Case("mistakes", RNN, second_order=True)
 
 
 # Parameters read wrongly.
-
-
-def with_params(function: Apply, change: Callable[[Params], Params]) -> Apply:
-    return lambda params, x, state, **options: function(change(params), x, state, **options)
 
 
 def reorder(gates: int, order: list[int]) -> Callable[[Params], Params]:
@@ -96,11 +84,11 @@ def round_products(params: Params) -> Params:
 # Equations of one step.
 
 
-def with_step(kind: str, step: Any) -> Apply:
+def with_step(kind: str, step: Any) -> Change:
     def apply(params: Params, x: Any, state: Any, *, nonlinearity: str = "", **options: Any) -> Any:
-        return stack(kind, step, params, x, state, Options(**options))
+        return stack(kind, step, params, x, state, **options)
 
-    return apply
+    return written(apply)
 
 
 def gru_reset_before(params: Params, x: Any, h: Any) -> Any:
@@ -192,7 +180,7 @@ def last_layer_only(params: Params, x: Any, state: Any, **options: Any) -> Any:
     return y, (h[-1:], c[-1:])
 
 
-def backward_by_hand(run: Callable[..., tuple[Any, Any]]) -> Apply:
+def backward_by_hand(run: Callable[..., tuple[Any, Any]]) -> Change:
     """One bidirectional layer whose second direction is `run`'s doing."""
 
     def apply(params: Params, x: Any, state: Any, *, batch_first: bool, lengths: Any) -> Any:
@@ -206,7 +194,7 @@ def backward_by_hand(run: Callable[..., tuple[Any, Any]]) -> Apply:
         state = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), final, other)
         return jnp.concatenate([y, z], -1), state
 
-    return apply
+    return written(apply)
 
 
 def not_flipped(params: Params, x: Any, state: Any, lengths: Any) -> Any:
@@ -225,9 +213,11 @@ def from_the_padding(params: Params, x: Any, state: Any, lengths: Any) -> Any:
 # Lengths.
 
 
-def with_lengths(change: Callable[[Any], Any]) -> Apply:
-    return lambda params, x, state, lengths, **options: jaxrnn.lstm(
-        params, x, state, lengths=change(lengths), **options
+def with_lengths(change: Callable[[Any], Any]) -> Change:
+    return lambda right: (
+        lambda params, x, state, lengths, **options: right(
+            params, x, state, lengths=change(lengths), **options
+        )
     )
 
 
@@ -299,55 +289,53 @@ def relu(params: Params, x: Any, state: Any, **options: Any) -> Any:
     return jaxrnn.rnn(params, x, state, **options)
 
 
-_lstm = functools.partial(with_params, jaxrnn.lstm)
-_gru = functools.partial(with_params, jaxrnn.gru)
 _steps = lambda function: lambda params, x, h: function(linear(params, x, h))
 
 MISTAKES = {
-    "gates i f o g": Mistake(_lstm(reorder(4, [0, 1, 3, 2])), ONE),
-    "gates i g f o (haiku)": Mistake(_lstm(reorder(4, [0, 2, 1, 3])), ONE),
-    "gates i o f g (ONNX)": Mistake(_lstm(reorder(4, [0, 2, 3, 1])), ONE),
-    "gates z r n (keras)": Mistake(_gru(reorder(3, [1, 0, 2])), GATED),
-    "weight_hh transposed": Mistake(_lstm(transpose_recurrent), ONE),
-    "bias_hh dropped": Mistake(_lstm(scale("bias_hh_l0", 0.0)), ONE),
-    "bias_hh without gradient": Mistake(_lstm(stop_bias), ONE),
-    "GRU biases merged": Mistake(_gru(merge_biases), GATED),
-    "forget bias + 1": Mistake(_lstm(add("bias_ih_l0", 1.0, slice(5, 10))), ONE),
-    "one bias off by 1e-5": Mistake(_lstm(add("bias_ih_l0", 1e-5, 3)), ONE),
-    "one weight off by 1e-12": Mistake(_lstm(add("weight_hh_l0", 1e-12, (2, 3))), ONE),
-    "layers swapped": Mistake(_lstm(rename(other_layer)), THREE),
-    "directions swapped": Mistake(_lstm(rename(other_direction)), BOTH),
+    "gates i f o g": Mistake(with_params(reorder(4, [0, 1, 3, 2])), ONE),
+    "gates i g f o (haiku)": Mistake(with_params(reorder(4, [0, 2, 1, 3])), ONE),
+    "gates i o f g (ONNX)": Mistake(with_params(reorder(4, [0, 2, 3, 1])), ONE),
+    "gates z r n (keras)": Mistake(with_params(reorder(3, [1, 0, 2])), GATED),
+    "weight_hh transposed": Mistake(with_params(transpose_recurrent), ONE),
+    "bias_hh dropped": Mistake(with_params(scale("bias_hh_l0", 0.0)), ONE),
+    "bias_hh without gradient": Mistake(with_params(stop_bias), ONE),
+    "GRU biases merged": Mistake(with_params(merge_biases), GATED),
+    "forget bias + 1": Mistake(with_params(add("bias_ih_l0", 1.0, slice(5, 10))), ONE),
+    "one bias off by 1e-5": Mistake(with_params(add("bias_ih_l0", 1e-5, 3)), ONE),
+    "one weight off by 1e-12": Mistake(with_params(add("weight_hh_l0", 1e-12, (2, 3))), ONE),
+    "layers swapped": Mistake(with_params(rename(other_layer)), THREE),
+    "directions swapped": Mistake(with_params(rename(other_direction)), BOTH),
     "GRU reset before the product": Mistake(with_step("gru", gru_reset_before), GATED),
     "GRU z in the other sense": Mistake(with_step("gru", gru_other_z), GATED),
     "c not squashed": Mistake(with_step("lstm", lstm_without_squashing), ONE),
     "hard sigmoid": Mistake(with_step("lstm", lstm_hard), ONE),
-    "relu for tanh": Mistake(relu, PLAIN),
+    "relu for tanh": Mistake(written(relu), PLAIN),
     "relu'(0) = 1/2": Mistake(with_step("rnn", rnn_with_maximum), AT_ZERO),
     "state without gradient": Mistake(with_step("lstm", lstm_detached), ONE),
     "second derivative wrong": Mistake(with_step("rnn", _steps(flat_tanh)), CURVED),
-    "initial h and c swapped": Mistake(swapped_initial, ONE),
-    "final h and c swapped": Mistake(swapped_final, ONE),
-    "initial state ignored": Mistake(no_initial, ONE),
-    "initial c ignored": Mistake(no_initial_c, ONE),
-    "final states direction-major": Mistake(direction_major, TWO),
-    "final state of the last layer only": Mistake(last_layer_only, TWO),
+    "initial h and c swapped": Mistake(written(swapped_initial), ONE),
+    "final h and c swapped": Mistake(written(swapped_final), ONE),
+    "initial state ignored": Mistake(written(no_initial), ONE),
+    "initial c ignored": Mistake(written(no_initial_c), ONE),
+    "final states direction-major": Mistake(written(direction_major), TWO),
+    "final state of the last layer only": Mistake(written(last_layer_only), TWO),
     "backward run forward": Mistake(backward_by_hand(not_flipped), BOTH),
     "backward not flipped back": Mistake(backward_by_hand(not_flipped_back), BOTH),
     "backward started in the padding": Mistake(backward_by_hand(from_the_padding), PADDED),
     "lengths one too long": Mistake(with_lengths(lambda n: n + 1), PADDED),
     "lengths one too short": Mistake(with_lengths(lambda n: n - 1), PADDED),
     "lengths ignored": Mistake(with_lengths(lambda n: None), PADDED),
-    "final state of the padding": Mistake(final_state_of_the_padding, PADDED),
-    "output not zeroed beyond the lengths": Mistake(output_not_zeroed, PADDED),
-    "final states left sorted": Mistake(left_sorted, PADDED),
+    "final state of the padding": Mistake(written(final_state_of_the_padding), PADDED),
+    "output not zeroed beyond the lengths": Mistake(written(output_not_zeroed), PADDED),
+    "final states left sorted": Mistake(written(left_sorted), PADDED),
     "padding masked after the step": Mistake(
-        masked_after, ONE._replace(lengths=RAGGED, padding=float("nan"))
+        written(masked_after), ONE._replace(lengths=RAGGED, padding=float("nan"))
     ),
-    "batch_first by reshape": Mistake(reshaped, ONE._replace(batch_first=True)),
-    "dropout without its scale": Mistake(unscaled, DROPPED),
-    "dropout masks in the other order": Mistake(other_masks, DROPPED),
-    "dropout after the last layer": Mistake(dropout_at_the_end, DROPPED),
-    "float32 inside float64": Mistake(inside_float32, ONE),
-    "float32 returned": Mistake(returned_narrow, ONE),
-    "TF32-like products": Mistake(_lstm(round_products), ONE, "float32"),
+    "batch_first by reshape": Mistake(written(reshaped), ONE._replace(batch_first=True)),
+    "dropout without its scale": Mistake(written(unscaled), DROPPED),
+    "dropout masks in the other order": Mistake(written(other_masks), DROPPED),
+    "dropout after the last layer": Mistake(written(dropout_at_the_end), DROPPED),
+    "float32 inside float64": Mistake(written(inside_float32), ONE),
+    "float32 returned": Mistake(written(returned_narrow), ONE),
+    "TF32-like products": Mistake(with_params(round_products), ONE, "float32"),
 }

@@ -1,85 +1,32 @@
-"""The tester of whole systems, tested: mistakes that ports of the texts' models are known to make.
-
-A mistake is planted in one of the systems of `rows`, in place of its JAX function, and each must be
-seen there in float64; without it that system agrees.
-"""
+"""Mistakes that ports of the texts' models are known to make, each of which must be seen."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrnn import _attention, _nn, _seq2seq, data, models, optim, text
+from jaxrnn import _nn, data, models, optim, rnn_cell, text
+from jaxrnn.models import _attention, _layer_norm_lstm, _seq2seq, _sequence_model
 
-from ..texts import models as rows
-from ..texts import trainings as training
-
-
-Function = Callable[..., Any]
-
-
-class Mistake(NamedTuple):
-    """What takes the system's own function and makes a wrong one of it."""
-
-    row: str
-    system: str
-    wrong: Callable[[Function], Function]
+from ..texts import recipe as recipes
+from ..texts import sequences
+from .plant import Change, Function, Mistake, instead, returned, with_inputs, with_params, written
 
 
-# How to go wrong.
+def planted(row: str, name: str, wrong: Change) -> Mistake:
+    return Mistake(wrong, (row, name))
 
 
-def given(**changes: Function) -> Callable[[Function], Function]:
-    """An input is another one, made of all of them."""
-
-    def wrong(right: Function) -> Function:
-        def call(params: Any, **inputs: Any) -> Any:
-            changed = {name: change(**inputs) for name, change in changes.items()}
-            return right(params, **inputs | changed)
-
-        return call
-
-    return wrong
-
-
-def returned(change: Function) -> Callable[[Function], Function]:
-    return lambda right: lambda params, **inputs: change(right(params, **inputs))
-
-
-def with_params(change: Function) -> Callable[[Function], Function]:
-    return lambda right: lambda params, **inputs: right(change(params), **inputs)
-
-
-def instead(module: Any, name: str, part: Function) -> Callable[[Function], Function]:
-    """A part of the library is another one, which is handed the right one first."""
-
-    def wrong(right: Function) -> Function:
-        def call(params: Any, **inputs: Any) -> Any:
-            other = functools.partial(part, getattr(module, name))
-            with mock.patch.object(module, name, other):
-                return right(params, **inputs)
-
-        return call
-
-    return wrong
-
-
-def written(function: Function) -> Callable[[Function], Function]:
-    """The whole system, by hand."""
-    return lambda right: function
-
-
-def optimizer(name: str, make: Function) -> Callable[[Function], Function]:
+def optimizer(name: str, make: Function) -> Change:
     """`make` takes the optimiser's rate and options."""
 
     def wrong(right: Function) -> Function:
         def call(params: Any, **inputs: Any) -> Any:
             # Strict promotion, as in tests, optax does not stand.
-            other = mock.patch.dict(training.OPTIMIZERS, {name: (make, None)})
+            other = mock.patch.dict(recipes.OPTIMIZERS, {name: (make, None)})
             with other, jax.numpy_dtype_promotion("standard"):
                 return right(params, **inputs)
 
@@ -88,14 +35,19 @@ def optimizer(name: str, make: Function) -> Callable[[Function], Function]:
     return wrong
 
 
-def recipe(**changes: Any) -> Callable[[Any], Function]:
-    return lambda right: functools.partial(right.func, right.args[0]._replace(**changes))
+def recipe(**changes: Any) -> Change:
+    """A training by another recipe, which is the first argument of the right one."""
+
+    def wrong(right: Any) -> Function:
+        return functools.partial(right.func, right.args[0]._replace(**changes))
+
+    return wrong
 
 
 # Pooling, dropout, embedding, normalisation.
 
 
-def pool(change: Function) -> Callable[[Function], Function]:
+def pool(change: Function) -> Change:
     return instead(_nn, "pool", lambda right, how, y, state, lengths=None: change(y, state[0]))
 
 
@@ -108,14 +60,14 @@ def dropped_before_fc1(params: Any, x: Any, masks: Any, head: Any) -> Any:
     return _nn.linear(params["fc2"], jax.nn.relu(y))
 
 
-def variance(ddof: int) -> Callable[[Function], Function]:
+def variance(ddof: int) -> Change:
     """In the layer norm."""
 
     def normal(right: Any, params: Any, y: Any) -> Any:
         width = jnp.sqrt(y.var(-1, keepdims=True, ddof=ddof) + 1e-5)
         return (y - y.mean(-1, keepdims=True)) / width * params["weight"] + params["bias"]
 
-    return instead(models, "layer_norm", normal)
+    return instead(_layer_norm_lstm, "layer_norm", normal)
 
 
 def normalised_state(result: Any) -> Any:
@@ -134,14 +86,14 @@ def late_below(params: Any, x: Any) -> Any:
     states = [jnp.zeros((len(x), len(params["fc"]["weight"][0])))] * len(cells)
     for x_t in x.swapaxes(0, 1):
         below = [x_t, *states[:-1]]
-        states = [models.rnn_cell(*each) for each in zip(cells, below, states, strict=True)]
+        states = [rnn_cell(*each) for each in zip(cells, below, states, strict=True)]
     return _nn.linear(params["fc"], states[-1])
 
 
 # Attention, and sequence to sequence.
 
 
-def softmax(change: Function) -> Callable[[Function], Function]:
+def softmax(change: Function) -> Change:
     return instead(_attention, "_softmax", change)
 
 
@@ -172,7 +124,7 @@ def state_of_the_padding(right: Any, params: Any, source: Any, lengths: Any) -> 
     return right(params, source, lengths=lengths)[0], right(params, source)[1]
 
 
-def fed_back(choose: Function) -> Callable[[Function], Function]:
+def fed_back(choose: Function) -> Change:
     """The loop in plain Python; `choose(logits, t, target, coin)` is what is fed next."""
 
     def function(params: Any, source: Any, target: Any, coins: Any) -> Any:
@@ -231,86 +183,88 @@ def padded_on_the_left(right: Any, ids: Any, **options: Any) -> Any:
 
 
 MISTAKES = {
-    "one of two biases dropped": Mistake("0.1", "a step", with_params(
+    "one of two biases dropped": planted("0.1", "a step", with_params(
         lambda p: {**p, "W_hh": {**p["W_hh"], "bias": 0 * p["W_hh"]["bias"]}})),
-    "returned in float32": Mistake("0.1", "a step", returned(lambda h: h.astype(jnp.float32))),
-    "initial state ignored": Mistake("0.2", "with a state", given(h_0=lambda x, h_0: 0 * h_0)),
-    "last step for the final states": Mistake("0.6", "as meant: both final states",
+    "returned in float32": planted("0.1", "a step", returned(lambda h: h.astype(jnp.float32))),
+    "initial state ignored": planted("0.2", "with a state",
+        with_inputs(h_0=lambda x, h_0: 0 * h_0)),
+    "last step for the final states": planted("0.6", "as meant: both final states",
         pool(lambda y, h: y[:, -1])),
-    "forward direction twice": Mistake("0.6", "as meant: both final states",
+    "forward direction twice": planted("0.6", "as meant: both final states",
         pool(lambda y, h: jnp.concatenate([h[-2], h[-2]], axis=1))),
-    "directions swapped": Mistake("0.6", "as meant: both final states",
+    "directions swapped": planted("0.6", "as meant: both final states",
         pool(lambda y, h: jnp.concatenate([h[-1], h[-2]], axis=1))),
-    "zeros of the padding in the maximum": Mistake("0.8", "as meant: with lengths",
+    "zeros of the padding in the maximum": planted("0.8", "as meant: with lengths",
         pool(lambda y, h: y.max(1))),
-    "dropout before fc1": Mistake("0.8", "trained", written(dropped_before_fc1)),
-    "dropout without its scale": Mistake("1.3", "trained", instead(_nn, "dropout",
+    "dropout before fc1": planted("0.8", "trained", written(dropped_before_fc1)),
+    "dropout without its scale": planted("1.3", "trained", instead(_nn, "dropout",
         lambda right, x, rate, mask: right(x, 1e-12, mask=mask))),
-    "dropout keeps what it should drop": Mistake("1.3", "trained",
-        given(head=lambda x, head: ~head)),
-    "a gradient for the padding's embedding": Mistake("1.3", "evaluated",
-        instead(models, "embedding", lambda right, params, ids, padding_idx: right(params, ids))),
-    "first layer's final state": Mistake("1.5", "GRUClassifier, evaluated", instead(_nn, "pool",
+    "dropout keeps what it should drop": planted("1.3", "trained",
+        with_inputs(head=lambda x, head: ~head)),
+    "a gradient for the padding's embedding": planted("1.3", "evaluated",
+        instead(_sequence_model, "embedding",
+                lambda right, params, ids, padding_idx: right(params, ids))),
+    "first layer's final state": planted("1.5", "GRUClassifier, evaluated", instead(_nn, "pool",
         lambda right, how, y, state, lengths: state[0])),
-    "lengths ignored": Mistake("1.10", "packed", lambda right: lambda params, x, lengths: right(
+    "lengths ignored": planted("1.10", "packed", lambda right: lambda params, x, lengths: right(
         params, x=x)),
-    "layer norm with eps 1e-6": Mistake("1.12", "2 layers", instead(models, "layer_norm",
+    "layer norm with eps 1e-6": planted("1.12", "2 layers", instead(_layer_norm_lstm, "layer_norm",
         lambda right, params, y: right(params, y, eps=1e-6))),
-    "layer norm with the unbiased variance": Mistake("1.12", "2 layers", variance(ddof=1)),
-    "final state normalised, too": Mistake("1.12", "2 layers", returned(normalised_state)),
-    "sigmoid missing": Mistake("1.13", "evaluated", written(no_sigmoid)),
-    "layers one step behind": Mistake("2.3", "a loop over 3 cells", written(late_below)),
-    "tanh for relu": Mistake("3.1", "relu", written(
+    "layer norm with the unbiased variance": planted("1.12", "2 layers", variance(ddof=1)),
+    "final state normalised, too": planted("1.12", "2 layers", returned(normalised_state)),
+    "sigmoid missing": planted("1.13", "evaluated", written(no_sigmoid)),
+    "layers one step behind": planted("2.3", "a loop over 3 cells", written(late_below)),
+    "tanh for relu": planted("3.1", "relu", written(
         lambda params, x: _nn.recurrent({"rnn": params}, x))),
-    "state not carried from chunk to chunk": Mistake("0.11", "chunks, state carried", written(
-        rows.jax_chunks(lambda state: None))),
-    "gradient cut between chunks": Mistake("0.11", "chunks, state carried",
-        written(rows.jax_chunks(jax.lax.stop_gradient))),
-    "gradient not cut between chunks": Mistake("0.11", "chunks, truncated",
-        written(rows.jax_chunks(lambda state: state))),
-    "softmax over the padding": Mistake("1.7", "additive, padded", softmax(
+    "state not carried from chunk to chunk": planted("0.11", "chunks, state carried", written(
+        sequences.jax_chunks(lambda state: None))),
+    "gradient cut between chunks": planted("0.11", "chunks, state carried",
+        written(sequences.jax_chunks(jax.lax.stop_gradient))),
+    "gradient not cut between chunks": planted("0.11", "chunks, truncated",
+        written(sequences.jax_chunks(lambda state: state))),
+    "softmax over the padding": planted("1.7", "additive, padded", softmax(
         lambda right, scores, valid: right(scores, None))),
-    "padding masked after the softmax": Mistake("1.7", "additive, padded", softmax(
+    "padding masked after the softmax": planted("1.7", "additive, padded", softmax(
         lambda right, scores, valid: jnp.where(valid, right(scores, None), 0.0))),
-    "dot score divided by the root of its size": Mistake("1.7", "dot, padded",
-        given(query=lambda query, **_: query / query.shape[-1] ** 0.5)),
-    "query and values swapped in the score": Mistake("1.7", "additive",
+    "dot score divided by the root of its size": planted("1.7", "dot, padded",
+        with_inputs(query=lambda query, **_: query / query.shape[-1] ** 0.5)),
+    "query and values swapped in the score": planted("1.7", "additive",
         with_params(halves_swapped)),
-    "general score transposed": Mistake("1.7", "general",
+    "general score transposed": planted("1.7", "general",
         with_params(lambda p: {"attn": {"weight": p["attn"]["weight"].T}})),
-    "context made of the keys": Mistake("1.8", "a step",
+    "context made of the keys": planted("1.8", "a step",
         instead(_seq2seq, "attention", context_from_keys)),
-    "query of the first layer": Mistake("1.8", "a step", first_layer_asks),
-    "encoder without a gradient from attention": Mistake("1.8", "a step",
-        given(values=lambda values, **_: jax.lax.stop_gradient(values))),
-    "coins one step early": Mistake("1.6", "Seq2Seq, coins mixed",
-        given(coins=lambda coins, **_: jnp.roll(coins, -1))),
-    "outputs one step early": Mistake("1.6", "Seq2Seq, coins mixed",
+    "query of the first layer": planted("1.8", "a step", first_layer_asks),
+    "encoder without a gradient from attention": planted("1.8", "a step",
+        with_inputs(values=lambda values, **_: jax.lax.stop_gradient(values))),
+    "coins one step early": planted("1.6", "Seq2Seq, coins mixed",
+        with_inputs(coins=lambda coins, **_: jnp.roll(coins, -1))),
+    "outputs one step early": planted("1.6", "Seq2Seq, coins mixed",
         returned(lambda result: jnp.roll(result[0], -1, axis=1))),
-    "decoder's state not carried": Mistake("1.6", "Seq2Seq, coins mixed",
+    "decoder's state not carried": planted("1.6", "Seq2Seq, coins mixed",
         instead(_seq2seq, "decoder_step", state_kept)),
-    "argmax over the batch": Mistake("1.6", "Seq2Seq, coins mixed", fed_back(over_the_batch)),
-    "true token one step late": Mistake("1.6", "Seq2Seq, coins mixed", fed_back(token_before)),
-    "encoder's final state of the padding": Mistake("1.6", "Seq2Seq, GRU, lengths",
+    "argmax over the batch": planted("1.6", "Seq2Seq, coins mixed", fed_back(over_the_batch)),
+    "true token one step late": planted("1.6", "Seq2Seq, coins mixed", fed_back(token_before)),
+    "encoder's final state of the padding": planted("1.6", "Seq2Seq, GRU, lengths",
         instead(_seq2seq, "encoder", state_of_the_padding)),
-    "clipping without its 1e-6": Mistake("0.9", "clipped at 5",
+    "clipping without its 1e-6": planted("0.9", "clipped at 5",
         instead(optim, "clip_grad_norm", clip_without_eps)),
-    "each parameter clipped by its own norm": Mistake("0.9", "clipped at 5",
+    "each parameter clipped by its own norm": planted("0.9", "clipped at 5",
         instead(optim, "clip_grad_norm", clip_each)),
-    "Xavier by the fan-in only": Mistake("0.9", "Xavier's bounds", instead(
+    "Xavier by the fan-in only": planted("0.9", "Xavier's bounds", instead(
         jax.nn.initializers, "glorot_uniform", lambda _: jax.nn.initializers.lecun_uniform())),
-    "plateau one epoch less patient": Mistake("0.10", "shuffled, dropout, plateau",
+    "plateau one epoch less patient": planted("0.10", "shuffled, dropout, plateau",
         instead(optim, "reduce_lr_on_plateau", less_patient)),
-    "Adam's eps in the root": Mistake("3.3", "MSE with Adam",
+    "Adam's eps in the root": planted("3.3", "MSE with Adam",
         optimizer("Adam", lambda lr, betas: optax.adam(lr, *betas, eps=0.0, eps_root=1e-8))),
-    "Adam without bias correction": Mistake("3.3", "MSE with Adam",
+    "Adam without bias correction": planted("3.3", "MSE with Adam",
         optimizer("Adam", adam_without_correction)),
-    "RMSprop with optax's defaults": Mistake("3.3", "MSE with RMSprop",
+    "RMSprop with optax's defaults": planted("3.3", "MSE with RMSprop",
         optimizer("RMSprop", lambda lr, **_: optax.rmsprop(lr))),
-    "loss averaged over the batch only": Mistake("3.3", "MSE with SGD",
-        recipe(our_loss=mean_over_the_batch)),
-    "deviation of a sample": Mistake("3.2", "normalisation",
+    "loss averaged over the batch only": planted("3.3", "MSE with SGD",
+        recipe(jax_loss=mean_over_the_batch)),
+    "deviation of a sample": planted("3.2", "normalisation",
         instead(data, "fit_z_score", sample_deviation)),
-    "padded on the left": Mistake("1.11", "pad_sequence and lengths",
+    "padded on the left": planted("1.11", "pad_sequence and lengths",
         instead(text, "collate", padded_on_the_left)),
 }  # fmt: skip

@@ -1,9 +1,6 @@
-"""The tester of trainings, tested: mistakes that ports of optimisers and loops are known to make.
+"""Mistakes that ports of optimisers and training loops are known to make; each must be seen."""
 
-Each is planted in one of the systems of `trajectories`, and must be seen there.
-"""
-
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -14,22 +11,13 @@ import jaxrnn
 from jaxrnn import losses, optim
 
 from ..texts.optimisers import OPTIONS, SCHEDULES, words
-from .texts import (
-    Function,
-    Mistake,
-    clip_each,
-    clip_without_eps,
-    given,
-    instead,
-    less_patient,
-    optimizer,
-    recipe,
-)
+from .plant import Change, Function, Mistake, instead, with_inputs
+from .texts import clip_each, clip_without_eps, less_patient, optimizer, planted, recipe
 
 
-def planted(row: str, i: int, wrong: Callable[[Function], Function], how: str = "") -> Mistake:
-    """In a row's system of its options' number `i`."""
-    return Mistake(row, words((OPTIONS | SCHEDULES)[row][i]) + how, wrong)
+def of_options(row: str, i: int, wrong: Change, how: str = "") -> Mistake:
+    """Planted in the pair of a row's options number `i`."""
+    return planted(row, words((OPTIONS | SCHEDULES)[row][i]) + how, wrong)
 
 
 def first_buffer_damped(lr: Any, momentum: Any, dampening: Any) -> Any:
@@ -65,8 +53,8 @@ def broadcast(prediction: Any, y: Any) -> Any:
 
 
 def softmax_twice(right: Any) -> Function:
-    loss = lambda logits, y: right.args[0].our_loss(jax.nn.softmax(logits), y)
-    return recipe(our_loss=loss)(right)
+    loss = lambda logits, y: right.args[0].jax_loss(jax.nn.softmax(logits), y)
+    return recipe(jax_loss=loss)(right)
 
 
 def without_the_last_batch(right: Any) -> Function:
@@ -92,43 +80,43 @@ def moments_dropped(right: Any) -> Function:
     return call
 
 
-SENTIMENT = ("1.13", "the training loop, 10 epochs")
+sentiment = functools.partial(planted, "1.13", "the training loop, 10 epochs")
 MISTAKES = {
-    "momentum's first buffer damped": planted("SGD", 2,
+    "momentum's first buffer damped": of_options("SGD", 2,
         optimizer("SGD", first_buffer_damped)),
-    "decay after momentum": planted("SGD", 1, optimizer("SGD", decay_after_momentum)),
-    "Adam's eps in the root": planted("Adam", 1, optimizer("Adam",
+    "decay after momentum": of_options("SGD", 1, optimizer("SGD", decay_after_momentum)),
+    "Adam's eps in the root": of_options("Adam", 1, optimizer("Adam",
         lambda lr, betas, eps: optax.adam(lr, *betas, eps=0.0, eps_root=eps**2))),
-    "Adam's decay decoupled": planted("Adam", 2, optimizer("Adam", optim.adamw)),
-    "AdamW's decay as L2": planted("AdamW", 1, optimizer("AdamW", optim.adam)),
-    "AdamW with optax's default decay": planted("AdamW", 0, optimizer("AdamW",
+    "Adam's decay decoupled": of_options("Adam", 2, optimizer("Adam", optim.adamw)),
+    "AdamW's decay as L2": of_options("AdamW", 1, optimizer("AdamW", optim.adam)),
+    "AdamW with optax's default decay": of_options("AdamW", 0, optimizer("AdamW",
         lambda lr, betas: optax.adamw(lr, *betas))),
-    "NAdam without its momentum's decay": planted("NAdam", 0, optimizer("NAdam",
+    "NAdam without its momentum's decay": of_options("NAdam", 0, optimizer("NAdam",
         lambda lr, betas: optax.nadam(lr, *betas))),
-    "RAdam's eps after the bias correction": planted("RAdam", 2,
+    "RAdam's eps after the bias correction": of_options("RAdam", 2,
         optimizer("RAdam", late_eps)),
-    "Adagrad with optax's defaults": planted("Adagrad", 0, optimizer("Adagrad",
+    "Adagrad with optax's defaults": of_options("Adagrad", 0, optimizer("Adagrad",
         lambda lr: optax.adagrad(lr))),
-    "RMSprop with optax's defaults": planted("RMSprop", 0, optimizer("RMSprop",
+    "RMSprop with optax's defaults": of_options("RMSprop", 0, optimizer("RMSprop",
         lambda lr, alpha: optax.rmsprop(lr))),
-    "clipping without its 1e-6": planted("Adagrad", 0,
+    "clipping without its 1e-6": of_options("Adagrad", 0,
         instead(optim, "clip_grad_norm", clip_without_eps), ", clipped by norm"),
-    "each parameter clipped by its own norm": planted("RMSprop", 0,
+    "each parameter clipped by its own norm": of_options("RMSprop", 0,
         instead(optim, "clip_grad_norm", clip_each), ", clipped by norm"),
-    "a rate one epoch late": planted("StepLR", 0, instead(optim, "step_lr", rates_late)),
-    "the cosine stays at its minimum": planted("CosineAnnealingLR", 0,
+    "a rate one epoch late": of_options("StepLR", 0, instead(optim, "step_lr", rates_late)),
+    "the cosine stays at its minimum": of_options("CosineAnnealingLR", 0,
         instead(optim, "cosine_annealing_lr", stays_at_its_minimum)),
-    "plateau one epoch less patient": planted("ReduceLROnPlateau", 0,
+    "plateau one epoch less patient": of_options("ReduceLROnPlateau", 0,
         instead(optim, "reduce_lr_on_plateau", less_patient)),
-    "plateau without its cooldown": planted("ReduceLROnPlateau", 1,
+    "plateau without its cooldown": of_options("ReduceLROnPlateau", 1,
         instead(optim, "reduce_lr_on_plateau", no_cooldown)),
-    "moments dropped after each epoch": Mistake("0.12", "20 epochs", moments_dropped),
-    "the last, smaller batch left out": Mistake("0.12", "20 epochs", without_the_last_batch),
-    "the same dropout mask at every step": Mistake("1.9", "the training function, 40 epochs",
-        given(masks=same_mask_at_every_step)),
-    "clipped by optax": Mistake(*SENTIMENT, instead(optim, "clip_grad_norm", clip_without_eps)),
-    "cross-entropy's arguments swapped": Mistake(*SENTIMENT, recipe(
-        our_loss=lambda p, y: losses.binary_cross_entropy(y.astype(p.dtype), p))),
-    "softmax before the cross-entropy": Mistake("2.4", "10 epochs", softmax_twice),
-    "(N, 1) against (N,) in the loss": Mistake("4.1", "100 epochs", recipe(our_loss=broadcast)),
+    "moments dropped after each epoch": planted("0.12", "20 epochs", moments_dropped),
+    "the last, smaller batch left out": planted("0.12", "20 epochs", without_the_last_batch),
+    "the same dropout mask at every step": planted("1.9", "the training function, 40 epochs",
+        with_inputs(masks=same_mask_at_every_step)),
+    "clipped by optax": sentiment(instead(optim, "clip_grad_norm", clip_without_eps)),
+    "cross-entropy's arguments swapped": sentiment(recipe(
+        jax_loss=lambda p, y: losses.binary_cross_entropy(y.astype(p.dtype), p))),
+    "softmax before the cross-entropy": planted("2.4", "10 epochs", softmax_twice),
+    "(N, 1) against (N,) in the loss": planted("4.1", "100 epochs", recipe(jax_loss=broadcast)),
 }  # fmt: skip

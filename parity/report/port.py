@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..criterion import Arrays, Block, Verdict
-from ..pair import Reference, System, cut_of, judge_run
+from ..pair import Pair, Reference, Result, cuts_of, judge_run
 from . import html, tables
 from .blocks import plain_block, ratio, text_table, worst_blocks
 from .maps import Map, map_of
@@ -27,30 +27,40 @@ class Row(NamedTuple):
 class Report(NamedTuple):
     """Whether a port agrees, and where it does not.
 
-    `outputs` and `gradients` hold every block that was judged, what is wrong and what could not be
-    judged; `remarks` what may explain it; `about` versions and settings.
+    `result` holds the verdicts on `outputs` and `gradients`: every block that was judged, what is
+    wrong and what could not be judged. `remarks` may explain it; `about` has versions and settings.
     """
 
-    name: str
-    outputs: Verdict
-    gradients: Verdict
+    result: Result
     shapes: Mapping[str, tuple[int, ...]]
     remarks: Sequence[str]
     about: Mapping[str, str]
     maps: Sequence[Map]
 
     @property
+    def name(self) -> str:
+        return self.result.name
+
+    @property
+    def outputs(self) -> Verdict:
+        return self.result.outputs
+
+    @property
+    def gradients(self) -> Verdict:
+        return self.result.gradients
+
+    @property
     def wrong(self) -> list[str]:
-        return self.outputs.wrong + self.gradients.wrong
+        return self.result.wrong
 
     @property
     def unjudged(self) -> list[str]:
-        return self.outputs.unjudged + self.gradients.unjudged
+        return self.result.unjudged
 
     @property
     def passed(self) -> bool:
-        """All agrees, and all could be judged."""
-        return not self.wrong and not self.unjudged
+        """Whether all agrees and all could be judged."""
+        return self.result.passed
 
     @property
     def blocks(self) -> list[Block]:
@@ -94,32 +104,30 @@ class Report(NamedTuple):
         return page([self])
 
 
-def report_of(
-    system: System, reference: Reference, found: Arrays, remarks: Sequence[str]
-) -> Report:
-    """Judges what JAX found."""
-    outputs, gradients = judge_run(system, reference, found)
+def report_of(pair: Pair, reference: Reference, results: Arrays, remarks: Sequence[str]) -> Report:
+    """Judges the arrays of the JAX side, and says where they differ."""
+    result = judge_run(pair, reference, results)
     plain = reference.runs[0]
-    cut = cut_of(system, reference.data, reference.truth)
+    cut = cuts_of(pair, reference)
     shapes = {name: a.shape for name, a in plain.items()}
-    bare = Report(system.name, outputs, gradients, shapes, remarks, _about(reference), [])
+    bare = Report(result, shapes, remarks, _about(reference), [])
     shown = [
         row.tensor
         for row in bare.rows()
         if row.block is not None and len(row.shape) > 1
-        if row.wrong or row.tensor in system.outputs or cut(row.tensor).labels[:1] == ["step 0"]
+        if row.wrong or row.tensor in pair.outputs or cut(row.tensor).labels[:1] == ["step 0"]
     ]
     shown.sort(key=lambda name: name.removeprefix("grad ") in reference.data.params)  # come last
     blocks = lambda name: [block for block in bare.blocks if block.tensor == name]
     return bare._replace(
-        maps=[map_of(reference.truth[n], found[n], cut(n), blocks(n)) for n in shown]
+        maps=[map_of(reference.truth[n], results[n], cut(n), blocks(n)) for n in shown]
     )
 
 
 def _about(reference: Reference) -> dict[str, str]:
     return {
         "dtype": reference.dtype,
-        **tables.versions(reference.device, tables.TRUTH_OF_SYSTEMS),
+        **tables.versions(reference.device, tables.TRUTH_OF_TEXTS),
         "jax_enable_x64": "on" if reference.dtype == "float64" else "off",
         "matmul precision": "highest",
     }

@@ -26,8 +26,10 @@ from torch.optim import lr_scheduler
 
 from jaxrnn import optim
 
-from ..pair import System
-from . import trainings as training
+from ..backends.data import Data, Layout
+from ..criterion import Arrays
+from ..pair import Pair, of_module
+from . import recipe, trainings
 
 
 # What stands beside a row's name; optimisers and schedulers have torch's.
@@ -99,6 +101,11 @@ SCHEDULES: dict[str, list[dict[str, Any]]] = {
         {"factor": 0.9, "patience": 0, "threshold": 0.5, "threshold_mode": "abs", "eps": 1e-3},
     ],
 }
+FIELDS: dict[str, Any] = {
+    "differentiate": False,
+    "dtypes": ("float64",),
+    "layout": Layout(steps=STEPS),
+}
 CLIPS = {
     "": (),
     ", clipped by norm": ("clip_grad_norm", nn.utils.clip_grad_norm_, 2.0),
@@ -106,7 +113,7 @@ CLIPS = {
 }
 
 
-def systems() -> list[System]:
+def pairs() -> list[Pair]:
     """All of `TRAININGS`, row by row."""
     steps = [
         _steps(name, words(options) + how, name, options, clip)
@@ -121,8 +128,8 @@ def systems() -> list[System]:
         for name, sets in SCHEDULES.items()
         if name != "ReduceLROnPlateau"
     ]
-    order = list(TRAININGS)
-    return sorted([*steps, *rates, *under, *training.whole()], key=lambda s: order.index(s.row))
+    order, every = list(TRAININGS), [*steps, *rates, *under, *trainings.whole()]
+    return sorted(every, key=lambda pair: order.index(pair.group))
 
 
 def words(options: Mapping[str, Any]) -> str:
@@ -130,13 +137,13 @@ def words(options: Mapping[str, Any]) -> str:
 
 
 def _numbers(options: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The floating ones, which are a system's inputs."""
+    """The floating options, which are inputs of the pair."""
     return {n: a for n, v in options.items() if (a := np.asarray(v)).dtype == np.float64}
 
 
-def _merged(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with those of their numbers that are given, which may have been moved."""
-    return {**options, **{n: training.number(a) for n, a in given.items() if n in options}}
+def _merged(options: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with their numbers as they are among the inputs: maybe moved by an ulp."""
+    return {**options, **{n: recipe.number(a) for n, a in inputs.items() if n in options}}
 
 
 def _steps(
@@ -146,29 +153,29 @@ def _steps(
     options: Mapping[str, Any],
     clip: tuple[Any, ...],
     scheduler: str | None = None,
-) -> System:
-    """An optimiser's steps with given gradients."""
+) -> Pair:
+    """An optimiser's steps on gradients that are inputs."""
     schedule = SCHEDULES[scheduler][-1] if scheduler else {}
     rng = np.random.default_rng(0)
     start = {name: torch.tensor(rng.normal(size=shape)) for name, shape in SHAPES.items()}
 
-    def gradients(*shape: int) -> np.ndarray:
-        """Of very different sizes, a few of them exactly 0."""
+    def draw_gradients(*shape: int) -> np.ndarray:
+        """Gradients of very different sizes, a few of them exactly 0."""
         sizes = 10.0 ** rng.integers(-4, 2, shape) * (rng.uniform(size=shape) < 0.95)
         return sizes * rng.normal(size=shape)
 
-    inputs = {f"gradient of {name}": gradients(STEPS, *shape) for name, shape in SHAPES.items()}
+    inputs = {f"gradient of {n}": draw_gradients(STEPS, *shape) for n, shape in SHAPES.items()}
     inputs |= _numbers({**options, **schedule})
-    of = lambda given: {name: given[f"gradient of {name}"] for name in SHAPES}
+    gradients = lambda inputs: {name: inputs[f"gradient of {name}"] for name in SHAPES}
 
-    def ours(params: Any, **given: Any) -> Any:
-        chosen = _merged(options, given)
+    def jax_steps(params: Any, **inputs: Any) -> Any:
+        numbers = _merged(options, inputs)
         if scheduler:
             rates = getattr(optim, SCHEDULERS[scheduler])
-            chosen["lr"] = rates(chosen["lr"], **_merged(schedule, given))
-        make, _ = training.OPTIMIZERS[optimizer]
+            numbers["lr"] = rates(numbers["lr"], **_merged(schedule, inputs))
+        make, _ = recipe.OPTIMIZERS[optimizer]
         links = [getattr(optim, clip[0])(clip[2])] if clip else []
-        chain = optax.chain(*links, make(**chosen))
+        chain = optax.chain(*links, make(**numbers))
 
         def step(carry: Any, gradient: Any) -> Any:
             params, state = carry
@@ -177,68 +184,61 @@ def _steps(
             return (params, state), params
 
         run = jax.jit(lambda p, g: jax.lax.scan(step, (p, chain.init(p)), g)[1])
-        found = run(params, of(given))
-        return [found[name] for name in SHAPES]
+        history = run(params, gradients(inputs))
+        return [history[name] for name in SHAPES]
 
-    def theirs(module: Any, **given: Any) -> Any:
+    def torch_steps(module: Any, **inputs: Any) -> Any:
         params = {n: p.detach().clone().requires_grad_() for n, p in module.named_parameters()}
-        make, history = training.OPTIMIZERS[optimizer][1], []
-        made = make(params.values(), **_merged(options, given))
-        rates = None
+        _, make = recipe.OPTIMIZERS[optimizer]
+        stepper, rates, history = make(params.values(), **_merged(options, inputs)), None, []
         if scheduler:
-            rates = getattr(lr_scheduler, scheduler)(made, **_merged(schedule, given))
+            rates = getattr(lr_scheduler, scheduler)(stepper, **_merged(schedule, inputs))
         for i in range(STEPS):
-            for name, gradient in of(given).items():
+            for name, gradient in gradients(inputs).items():
                 params[name].grad = gradient[i].detach().clone()
             if clip:
                 clip[1](params.values(), clip[2])
-            made.step()
+            stepper.step()
             history.append([params[name].detach().clone() for name in SHAPES])
             if rates:
                 rates.step()
         return [torch.stack(column) for column in zip(*history, strict=True)]
 
-    return System(
-        *(row, name, nn.ParameterDict(start), inputs, ours, list(SHAPES), theirs),
-        differentiate=False,
-        dtypes=("float64",),
-        steps=STEPS,
-    )
+    module, outputs = nn.ParameterDict(start), list(SHAPES)
+    return of_module(row, name, module, inputs, jax_steps, outputs, torch_steps, **FIELDS)
 
 
-def _rates(name: str, options: Mapping[str, Any]) -> System:
+def _rates(name: str, options: Mapping[str, Any]) -> Pair:
     """A scheduler's rates, epoch by epoch."""
     # Whole numbers: nothing moves them, and many are equal to the best.
     metrics = np.random.default_rng(0).integers(-20, 20, STEPS).cumsum() % 97
     plateau = name == "ReduceLROnPlateau"
 
-    def ours(params: Any, metrics: Any, lr: Any, **given: Any) -> Any:
-        made = getattr(optim, SCHEDULERS[name])(jnp.asarray(lr), **_merged(options, given))
+    def jax_rates(params: Any, metrics: Any, lr: Any, **inputs: Any) -> Any:
+        schedule = getattr(optim, SCHEDULERS[name])(jnp.asarray(lr), **_merged(options, inputs))
         if not plateau:
-            return made(jnp.arange(STEPS))
-        step = lambda state, metric: (made.step(state, metric), state.lr)
-        return jax.lax.scan(step, made.init(), jnp.asarray(metrics, float))[1]
+            return schedule(jnp.arange(STEPS))
+        step = lambda state, metric: (schedule.step(state, metric), state.lr)
+        return jax.lax.scan(step, schedule.init(), jnp.asarray(metrics, float))[1]
 
-    def theirs(module: Any, metrics: Any, lr: Any, **given: Any) -> Any:
+    def torch_rates(module: Any, metrics: Any, lr: Any, **inputs: Any) -> Any:
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr.item())
-        made = getattr(lr_scheduler, name)(optimizer, **_merged(options, given))
+        schedule = getattr(lr_scheduler, name)(optimizer, **_merged(options, inputs))
         rates = []
         for metric in metrics:
             rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            made.step(metric) if plateau else made.step()
+            schedule.step(metric) if plateau else schedule.step()
         return lr.new_tensor(rates)
 
     # Torch steps from rate to rate, and loses T_max² eps where the cosine is flat.
-    def cosine(metrics: Any, lr: Any, eta_min: Any = 0.0) -> Any:
+    def cosine(data: Data) -> Arrays:
+        lr, low = data.inputs["lr"], data.inputs.get("eta_min", 0.0)
         angle = np.arange(STEPS) * np.arccos(np.longdouble(-1)) / options["T_max"]
-        return {"lr": eta_min + (lr - eta_min) * (1 + np.cos(angle)) / 2}
+        return {"lr": low + (lr - low) * (1 + np.cos(angle)) / 2}
 
     inputs = {"metrics": metrics, "lr": np.asarray(0.5), **_numbers(options)}
-    return System(
-        *(name, words(options), nn.Identity(), inputs, ours, ["lr"], theirs),
-        differentiate=False,
-        dtypes=("float64",),
-        steps=STEPS,
-        truth=cosine if name == "CosineAnnealingLR" else None,
+    pair = of_module(
+        name, words(options), nn.Identity(), inputs, jax_rates, ["lr"], torch_rates, **FIELDS
     )
+    return pair._replace(truth=cosine) if name == "CosineAnnealingLR" else pair

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import jaxrnn
 from jaxrnn import Structure
 from parity.backends import data as tensors
-from parity.backends import jax as jax_side
-from parity.backends import torch as torch_side
+from parity.backends import jax as jax_backend
+from parity.backends import torch as torch_backend
 from parity.cases import Case
 
 
@@ -37,7 +37,7 @@ def layer_cases(draw):
     time, batch = draw(st.integers(1, 7)), draw(st.none() | st.integers(0, 5))
     lengths = None
     if batch != 0 and draw(st.booleans()):
-        # torch_side leaves empty sequences out of a batch; without a batch nothing would be left.
+        # torch's side leaves empty sequences out of a batch; without a batch nothing would be left.
         length = st.integers(0 if batch else 1, time)
         lengths = tuple(draw(st.lists(length, min_size=batch or 1, max_size=batch or 1)))
     return Case(
@@ -106,4 +106,4 @@ def test_path_of_a_model():
 
 def check(case):
     data = tensors.draw(case, "float64")
-    assert_close(jax_side.run(case, data), torch_side.run(case, data))
+    assert_close(jax_backend.run_case(case, data), torch_backend.run_case(case, data))

@@ -10,7 +10,8 @@ from helpers import LAYERS, assert_close, assert_equal, assert_refused, every_la
 from helpers import draw as draw_layer
 
 import jaxrnn
-from jaxrnn import Structure, _layouts, convert
+from jaxrnn import Structure, convert
+from jaxrnn.convert import layouts as _layouts
 
 
 INPUT, HIDDEN, BATCH = 3, 5, 4
@@ -581,7 +582,7 @@ TYPES = {
     ),
     "mixed dtypes": (
         lambda: convert.to_keras(GRU_CELL | {"bias_hh": np.ones(15, np.float32)}),
-        "`bias_hh` is float32, but `weight_ih` float64: cast one of them",
+        "`bias_hh` is float32, but `weight_ih` is float64: cast one of them",
     ),
     "no arrays": (
         lambda: convert.from_keras([[1.0], [2.0]]),

@@ -8,19 +8,11 @@ import pytest
 from rich.console import Console
 
 from parity.__main__ import main
-from parity.backends import torch as torch_side
+from parity.backends import torch as torch_backend
 from parity.backends.data import draw
 from parity.commands import voices as command
 from parity.frameworks import voices
-from parity.frameworks.voices import (
-    Job,
-    Voice,
-    Voiced,
-    alone,
-    listen,
-    networks,
-    weigh,
-)
+from parity.frameworks.voices import Job, Voice, Voiced, alone, listen, networks, weigh
 
 
 [RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])
@@ -40,9 +32,9 @@ def statuses(case, dtype, *names):
 
 def swapped(case, data):
     """Two gates are."""
-    first, *others = np.split(data.leaves["weight_ih_l0"], case.structure.gates)
-    leaves = {"weight_ih_l0": np.concatenate([*others, first])}
-    return torch_side.run(case, data._replace(leaves=data.leaves | leaves))
+    first, *others = np.split(data.params["weight_ih_l0"], case.structure.gates)
+    turned = {"weight_ih_l0": np.concatenate([*others, first])}
+    return torch_backend.run_case(case, data._replace(params=data.params | turned))
 
 
 def without_gradients(arrays):
@@ -51,18 +43,18 @@ def without_gradients(arrays):
 
 WRONG = {
     "gates": swapped,
-    "a gradient": lambda case, data: torch_side.run(case, data) | {
-        "grad x": torch_side.run(case, data)["grad x"] * (1 + 1e-4)
+    "a gradient": lambda case, data: torch_backend.run_case(case, data) | {
+        "grad x": torch_backend.run_case(case, data)["grad x"] * (1 + 1e-4)
     },
-    "a number that is none": lambda case, data: torch_side.run(case, data) | {
-        "h_n": torch_side.run(case, data)["h_n"] * np.nan
+    "a number that is none": lambda case, data: torch_backend.run_case(case, data) | {
+        "h_n": torch_backend.run_case(case, data)["h_n"] * np.nan
     },
-    "a shape": lambda case, data: torch_side.run(case, data) | {
-        "y": torch_side.run(case, data)["y"][:-1]
+    "a shape": lambda case, data: torch_backend.run_case(case, data) | {
+        "y": torch_backend.run_case(case, data)["y"][:-1]
     },
-    "no states": lambda case, data: {"y": torch_side.run(case, data)["y"]},
+    "no states": lambda case, data: {"y": torch_backend.run_case(case, data)["y"]},
     "a dtype": lambda case, data: {
-        name: a.astype(np.float32) for name, a in torch_side.run(case, data).items()
+        name: a.astype(np.float32) for name, a in torch_backend.run_case(case, data).items()
     },
 }  # fmt: skip
 
@@ -98,8 +90,8 @@ def test_keras_is_rightly_silent(monkeypatch):
 def test_a_wrong_voice_is_named(monkeypatch, name, wrong):
     """Be it the truth itself; ONNX Runtime, which has no gradients, is no judge."""
     for voice in "numpy", "torch", "linen":
-        monkeypatch.setitem(voices.VOICES, voice, Voice(torch_side.run, ("torch",)))
-    silent = lambda case, data: without_gradients(torch_side.run(case, data))
+        monkeypatch.setitem(voices.VOICES, voice, Voice(torch_backend.run_case, ("torch",)))
+    silent = lambda case, data: without_gradients(torch_backend.run_case(case, data))
     monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(silent, ("torch",)))
     monkeypatch.setitem(voices.VOICES, name, Voice(wrong, ("torch",)))
     monkeypatch.setattr(voices, "FLOAT32_ONLY", {})
@@ -110,7 +102,7 @@ def test_a_wrong_voice_is_named(monkeypatch, name, wrong):
 
 def test_no_majority():
     data = draw(RNN_ONE, "float64")
-    right = torch_side.run(RNN_ONE, data)
+    right = torch_backend.run_case(RNN_ONE, data)
     wrong = {name: a * 1.01 for name, a in right.items()}
     said = {"one": right, "two": right, "three": wrong, "four": wrong}
     assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
@@ -121,7 +113,7 @@ def test_no_majority():
 
 def test_what_nobody_can_judge_has_no_majority():
     data = draw(RNN_ONE, "float64")
-    right = torch_side.run(RNN_ONE, data)
+    right = torch_backend.run_case(RNN_ONE, data)
     broken = right | {"h_n": right["h_n"] * np.nan}
     said = dict.fromkeys(["one", "two", "three"], broken)
     assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
@@ -217,8 +209,9 @@ def test_nothing_is_cut(dtypes):
 
 def swapped_rnn(case, data):
     """The input's features are in the wrong order."""
-    leaves = {"weight_ih_l0": data.leaves["weight_ih_l0"][:, ::-1].copy()}
-    return without_gradients(torch_side.run(case, data._replace(leaves=data.leaves | leaves)))
+    turned = {"weight_ih_l0": data.params["weight_ih_l0"][:, ::-1].copy()}
+    data = data._replace(params=data.params | turned)
+    return without_gradients(torch_backend.run_case(case, data))
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,8 @@ import torch
 from helpers import assert_close, assert_equal, assert_refused, score
 
 import jaxrnn
-from jaxrnn import (
-    _nn,
-    _seq2seq,
-    dropout_masks,
-    embedding,
-    layer_norm,
-    linear,
-    lstm,
-    models,
-    to_state_dict,
-)
-from jaxrnn.models import DropoutMasks, attention, memory, seq2seq, sequence_model
+from jaxrnn import _nn, dropout_masks, embedding, layer_norm, linear, lstm, models, to_state_dict
+from jaxrnn.models import DropoutMasks, _seq2seq, attention, memory, seq2seq, sequence_model
 from parity.texts import modules as documents
 
 

@@ -13,10 +13,9 @@ from jaxrnn import optim
 from parity.__main__ import main
 from parity.mutants.trainings import MISTAKES as TRAINING_MISTAKES
 from parity.pair import run_reference
-from parity.texts import optimisers as trajectories
-from parity.texts import trainings as training
-from parity.texts.models import DOCUMENTS
+from parity.texts import optimisers, recipe, trainings
 from parity.texts.optimisers import TRAININGS
+from parity.texts.rows import TEXTS
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +42,7 @@ def test_documents(capsys, tmp_path):
     written = json.loads(path.read_text(), parse_constant=pytest.fail)
     assert written["versions"]["truth"] == "torch in float64"
     results = written["results"]
-    assert [(r["row"], r["name"]) for r in results if r["mistake"] is None] == [
+    assert [(r["group"], r["name"]) for r in results if r["mistake"] is None] == [
         *[("0.1", "a step")] * 2, *[("0.7", "vocabulary, encoding, padding")] * 2,
     ]  # fmt: skip
     assert {r["mistake"] for r in results} == {
@@ -51,23 +50,24 @@ def test_documents(capsys, tmp_path):
     }  # fmt: skip
     for r in results:
         assert (r["failed"], bool(r["wrong"]), r["unjudged"]) == (False, bool(r["mistake"]), [])
-        assert r["output"]["tensor"] in ("h_n", "ids", "nothing")
-        assert (r["gradient"] is None) == (r["row"] == "0.7")
+        if r["mistake"] is None:
+            assert r["output"]["tensor"] in ("h_n", "ids")
+            assert (r["gradient"] is None) == (r["group"] == "0.7")
 
 
 def test_documents_of_no_such_row(capsys):
     assert refused(capsys, "documents", "0.1", "5.1") == (
-        f"there is no row 5.1; the rows are {', '.join(DOCUMENTS)}"
+        f"there is no row 5.1; the rows are {', '.join(TEXTS)}"
     )
 
 
 @pytest.fixture
 def few(monkeypatch):
     """An optimiser and a short training: few enough for this process."""
-    short = training.systems()
-    found = [system for system in trajectories.systems() if system.row == "AdamW"][::3]
-    found += [system for system in short if system.row == "0.12"]
-    monkeypatch.setattr(parity.workers, "_systems", lambda command: found)
+    pairs = [pair for pair in optimisers.pairs() if pair.group == "AdamW"][::3]
+    pairs += [pair for pair in trainings.pairs() if pair.group == "0.12"]
+    pairs = {(pair.group, pair.name): pair for pair in pairs}
+    monkeypatch.setattr(parity.workers, "pairs_of", lambda command: pairs)
 
 
 def test_training(capsys, tmp_path, few):
@@ -85,16 +85,16 @@ def test_training(capsys, tmp_path, few):
     assert {r["mistake"] for r in results} == {
         None, "AdamW's decay as L2", "AdamW with optax's default decay",
     }  # fmt: skip
-    assert {(r["row"], r["steps"], r["failed"]) for r in results} == {
+    assert {(r["group"], r["steps"], r["failed"]) for r in results} == {
         ("AdamW", 200, False), ("0.12", 6, False),
     }  # fmt: skip
 
 
 def test_training_finds_a_disagreement(capsys, monkeypatch, few):
-    monkeypatch.setitem(training.OPTIMIZERS, "AdamW", (optim.adam, torch.optim.AdamW))
+    monkeypatch.setitem(recipe.OPTIMIZERS, "AdamW", (optim.adam, torch.optim.AdamW))
     assert main(["training", "AdamW"]) == 1
     out = capsys.readouterr().out
-    assert "FAIL AdamW lr=0.001, betas=(0.9, 0.999) [float64]: weight, step 0: error " in out
+    assert "FAIL AdamW lr=0.001, betas=(0.9, 0.999) [float64]\n    weight, step 0: error " in out
     assert "of the rows 0 agree, 1 disagree" in out
     assert "0 of 2 known mistakes are seen (" in out.splitlines()[-1]
 
@@ -107,17 +107,16 @@ def test_training_of_no_such_row(capsys):
 
 def test_trainings():
     """Each row is there, each name once, and each mistake is planted in one of them."""
-    systems = trajectories.systems()
-    assert list(dict.fromkeys(system.row for system in systems)) == list(TRAININGS)
-    names = [(system.row, system.name) for system in systems]
+    names = [(pair.group, pair.name) for pair in optimisers.pairs()]
+    assert list(dict.fromkeys(group for group, _ in names)) == list(TRAININGS)
     assert len({*names}) == len(names)
-    assert {mistake[:2] for mistake in TRAINING_MISTAKES.values()} <= {*names}
-    assert {row for row in TRAININGS if row[0].isdigit()} <= {*DOCUMENTS}
+    assert {mistake.pair for mistake in TRAINING_MISTAKES.values()} <= {*names}
+    assert {row for row in TRAININGS if row[0].isdigit()} <= {*TEXTS}
 
 
 def test_schedulers_cut():
-    """Several times in what is compared."""
-    for system in trajectories.systems():
-        if system.outputs == ["lr"]:
-            rates = run_reference(system, "float64").truth["lr"]
+    """The rate that is compared falls several times."""
+    for pair in optimisers.pairs():
+        if pair.outputs == ["lr"]:
+            rates = run_reference(pair, "float64").truth["lr"]
             assert len(np.unique(rates)) > 3

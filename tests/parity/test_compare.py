@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrnn import Structure
-from parity.backends.data import (
-    DTYPES,
-    beyond,
-    cut,
-    draw,
-    output_shapes,
-    perturb,
-)
+from parity.backends.data import DTYPES, beyond, cut, draw, layout, output_shapes, perturb
 from parity.cases import Case
 from parity.criterion import Cut
 from parity.criterion import judge as judge_by
@@ -40,8 +33,15 @@ def truth_of(case):
     return data.cotangents | {f"grad {name}": value for name, value in data.leaves.items()}
 
 
-def judge(truth, jax, runs=None, case=DEEP, **options):
-    return judge_by(truth, runs or [truth], jax, functools.partial(cut, case), EPS, **options)
+def cut_by(case):
+    """How the case's tensors are cut, by name."""
+    shapes = {name.removeprefix("grad "): a.shape for name, a in truth_of(case).items()}
+    params = draw(case, "float64").params
+    return lambda name: cut(layout(case), params, name, shapes[name.split()[-1]])
+
+
+def judge(truth, jax, runs=None, case=DEEP, cuts=None, **options):
+    return judge_by(truth, runs or [truth], jax, cuts or cut_by(case), EPS, **options)
 
 
 def times(tensors, factor, name=None, at=...):
@@ -107,7 +107,7 @@ def test_a_small_wrong_block_does_not_hide_in_a_large_tensor(case, name, label, 
     [text] = verdict.wrong
     assert text.startswith(f"{name}, {label}")
     assert (verdict.worst.tensor, verdict.worst.label) == (name, label)
-    whole = judge(truth, jax, off_by(truth, own), Case("test", RNN.structure, time=1))
+    whole = judge(truth, jax, off_by(truth, own), cuts=lambda name: Cut(0, [""]))
     assert whole.wrong == []  # the tensor as a whole would have passed
 
 
@@ -343,14 +343,15 @@ def test_padding_is_beyond_the_lengths(case):
 
 
 def test_draw():
-    case = DEEP._replace(dropout=0.3)
+    case = DEEP._replace(dropout=0.3, second_order=True)
     data, again = draw(case, "float64"), draw(case, "float64")
-    for one, other in zip(data[:3], again[:3], strict=True):
+    drawn = lambda data: (data.leaves, data.cotangents, data.tangents)
+    for one, other in zip(drawn(data), drawn(again), strict=True):
         assert one.keys() == other.keys()
         assert all((one[name] == other[name]).all() for name in one)
     assert (data.masks == again.masks).all()
     assert (draw(case._replace(group="another"), "float64").leaves["x"] != data.leaves["x"]).any()
-    values = np.concatenate([a.ravel() for arrays in data[:3] for a in arrays.values()])
+    values = np.concatenate([a.ravel() for arrays in drawn(data) for a in arrays.values()])
     assert len(np.unique(values)) == len(values)
     assert np.isfinite(values).all()
     assert (values != 0).all()
@@ -367,7 +368,7 @@ def test_draw_takes_what_it_is_given(dtype):
     x = np.ones((6, 8, 7))
     params = {name: np.ones(shape) for name, shape in DEEP.structure.shapes.items()}
     data, own = draw(DEEP, dtype, params, x), draw(DEEP._replace(state=False), dtype)
-    assert all(a.dtype == DTYPES[dtype] for arrays in data[:3] for a in arrays.values())
+    assert all(a.dtype == DTYPES[dtype] for a in (data.leaves | data.cotangents).values())
     assert all((data.leaves[name] == 1).all() for name in ("x", *params))
     assert own.leaves.keys() == {*params, "x"}
     wide = draw(DEEP._replace(state=False), "float64")

@@ -6,15 +6,7 @@ import pytest
 
 from parity.backends import numpy as truth
 from parity.backends.data import draw
-from parity.cases import (
-    GRU,
-    LSTM,
-    PROJECTED,
-    RAGGED,
-    RNN,
-    Case,
-    table,
-)
+from parity.cases import GRU, LSTM, PROJECTED, RAGGED, RNN, Case, table
 from parity.diagnosis import layer as variants
 from parity.diagnosis.conventions import compatible, conventions, predict
 

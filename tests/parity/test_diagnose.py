@@ -21,7 +21,7 @@ from jaxrnn import Structure
 from jaxrnn._cells import lstm_step, rnn_step
 from parity import diagnose
 from parity.__main__ import main
-from parity.backends import jax as jax_side
+from parity.backends import jax as jax_backend
 from parity.backends.data import draw
 from parity.cases import table
 from parity.diagnosis.script import write_script
@@ -525,7 +525,7 @@ def test_no_case_of_the_table_is_accused():
     saturated = [case for case in whole if case.group == "saturated"]
     for case in whole[::20] + saturated[:2]:
         data = draw(case._replace(second_order=False), "float32")
-        results = jax_side.run(case._replace(second_order=False), data)
+        results = jax_backend.run_case(case._replace(second_order=False), data)
         weights = {n: a for n, a in data.leaves.items() if n.startswith(("weight", "bias"))}
         inputs = {n.replace("_", ""): a for n, a in data.leaves.items() if n not in weights}
         if case.lengths is not None:
@@ -644,7 +644,7 @@ def test_inputs_come_first():
     weights["bias_hh_l0"] = weights["bias_ih_l0"]
     x = np.ones_like(inputs["x"][:2])
     y, hn = jaxrnn.gru(weights, x)
-    remarks = diagnose(None, weights, {"x": x}, {"y": y, "hn": hn}).problem.remarks
+    remarks = diagnose(None, weights, {"x": x}, {"y": y, "hn": hn}).problem.notes
     assert remarks == [
         "`x` is 1 everywhere, which hides mistakes: draw it",
         "`bias_ih_l0` and `bias_hh_l0` are the same",
@@ -660,7 +660,7 @@ def test_weights_as_loaded():
     y, _ = jaxrnn.lstm(weights, inputs["x"])
     told = lambda **loaded: diagnose(
         None, weights, {"x": inputs["x"]}, {"y": y}, loaded=weights | loaded
-    ).problem.remarks[1:]
+    ).problem.notes[1:]
     hh, bias = weights["weight_hh_l0"], weights["bias_ih_l0"]
     assert told() == ["the weights as loaded are torch's"]
     assert told(weight_hh_l0=hh.T) == [
@@ -688,7 +688,7 @@ def test_batch_first_is_read_off_the_inputs(first, names):
     found = diagnose(None, weights, inputs, jax.tree.map(np.asarray, outputs))
     assert found.passed, str(found)
     assert found.problem.case.batch_first == first
-    assert any("x is taken to be batch first" in r for r in found.problem.remarks) == first
+    assert any("x is taken to be batch first" in r for r in found.problem.notes) == first
 
 
 def test_batch_first_is_not_read_off_what_is_wrong():
@@ -810,7 +810,7 @@ def test_script(tmp_path, name, told):
     command = [sys.executable, "-W", "error", str(tmp_path / "again.py")]  # from anywhere
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     lines = run.stdout.splitlines()
-    assert len(lines) == len(result(name).problem.found)
+    assert len(lines) == len(result(name).problem.results)
     [line] = [line for line in lines if line.startswith(told)]
     if "off by" in told:
         assert float(line.split()[-1]) > 1e-3

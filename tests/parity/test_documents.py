@@ -10,30 +10,29 @@ from torch import nn
 import parity.__main__
 import parity.workers
 from jaxrnn import optim
+from parity.backends import torch as torch_backend
+from parity.mutants.plant import instead, returned, with_inputs, with_params
 from parity.mutants.texts import (
     MISTAKES,
     fed_back,
-    given,
     halves_swapped,
-    instead,
     optimizer,
     pool,
     recipe,
-    returned,
     softmax,
     variance,
-    with_params,
 )
-from parity.pair import System, _run_torch, draw, verify_system
-from parity.texts import models as rows
-from parity.texts.models import DOCUMENTS
-from parity.workers import run_system, system_jobs
+from parity.pair import of_module, verify_pair
+from parity.texts import rows
+from parity.texts.rows import TEXTS
+from parity.workers import run, text_jobs
 
 
-SYSTEMS = {(system.row, system.name): system for system in rows.systems()}
-TRAININGS = {at: system for at, system in SYSTEMS.items() if "loss" in system.outputs}
+PAIRS = {(pair.group, pair.name): pair for pair in rows.pairs()}
+INPUTS = {at: pair.draw("float64").inputs for at, pair in PAIRS.items()}
+TRAININGS = {at: pair for at, pair in PAIRS.items() if "loss" in pair.outputs}
 # The number of systems that each of the five texts describes.
-TEXTS = {0: 12, 1: 13, 2: 4, 3: 4, 4: 2}
+COUNTS = {0: 12, 1: 13, 2: 4, 3: 4, 4: 2}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,20 +44,20 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def run(at, **inputs):
+def torch_outputs(at, **inputs):
     """torch's outputs, on other inputs if there are any."""
-    system = SYSTEMS[at]._replace(inputs=SYSTEMS[at].inputs | inputs)
-    data = draw(system, "float64", None)
-    return _run_torch(system._replace(differentiate=False), data, "cpu")
+    pair, data = PAIRS[at], PAIRS[at].draw("float64")
+    data = data._replace(inputs=data.inputs | inputs, differentiate=False)
+    return torch_backend.run(pair.torch, pair.outputs, data)
 
 
 def test_rows_are_the_documents():
-    assert list(DOCUMENTS) == [f"{k}.{i + 1}" for k, count in TEXTS.items() for i in range(count)]
-    assert list(dict.fromkeys(row for row, _ in SYSTEMS)) == list(DOCUMENTS)
+    assert list(TEXTS) == [f"{k}.{i + 1}" for k, count in COUNTS.items() for i in range(count)]
+    assert list(dict.fromkeys(row for row, _ in PAIRS)) == list(TEXTS)
 
 
 def test_names_are_unique():
-    assert len(SYSTEMS) == len(rows.systems())
+    assert len(PAIRS) == len(rows.pairs())
 
 
 # Where nothing but gradients is wrong: exactly the tensors that the mistake reaches.
@@ -72,7 +71,7 @@ REACHED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", DOCUMENTS)
+@pytest.mark.parametrize("row", TEXTS)
 def test_row(row):
     """Cases agree, and what is planted in them is seen, as something that is wrong in them.
 
@@ -80,15 +79,15 @@ def test_row(row):
     for time's sake.
     """
     dtypes = ("float64", "float32") if row == "1.8" else ("float64",)
-    jobs = [job for job in system_jobs("documents", [row]) if job.dtype in dtypes]
-    results = [result for job in jobs for result in run_system(job)]
+    jobs = [job for job in text_jobs("documents", [row]) if job.dtype in dtypes]
+    results = [result for job in jobs for result in run(job)]
     cases = [result for result in results if result.mistake is None]
     own = lambda system: [dtype for dtype in system.dtypes if dtype in dtypes]
-    wanted = [(name, d) for (r, name), s in SYSTEMS.items() if r == row for d in own(s)]
+    wanted = [(name, d) for (r, name), s in PAIRS.items() if r == row for d in own(s)]
     assert sorted((case.name, case.dtype) for case in cases) == sorted(wanted)
     assert [line for case in cases for line in case.wrong + case.unjudged] == []
     planted = {result.mistake for result in results} - {None}
-    assert planted == {name for name, mistake in MISTAKES.items() if mistake.row == row}
+    assert planted == {name for name, mistake in MISTAKES.items() if mistake.pair[0] == row}
     assert [r.mistake for r in results if r.mistake and not r.wrong] == []
     assert [r.mistake for r in results if r.mistake and r.unjudged] == []
     for result in results:
@@ -100,7 +99,7 @@ def test_row(row):
 
 # What carries the mistakes, carrying none, is right.
 CONTROLS = {
-    "inputs": ("1.3", "trained", given(head=lambda x, head: ~~head)),
+    "inputs": ("1.3", "trained", with_inputs(head=lambda x, head: ~~head)),
     "results": ("1.12", "2 layers", returned(lambda result: result)),
     "layer norm": ("1.12", "2 layers", variance(ddof=0)),
     "pooling": ("0.6", "as meant: both final states",
@@ -112,7 +111,7 @@ CONTROLS = {
     "optimiser": ("3.3", "MSE with Adam", optimizer("Adam",
                                                       lambda lr, betas: optax.adam(lr, *betas))),
     "recipe": ("3.3", "MSE with SGD",
-               recipe(our_loss=lambda x, y: jnp.square(x - y).mean())),
+               recipe(jax_loss=lambda x, y: jnp.square(x - y).mean())),
     "clipping": ("0.9", "clipped at 5", instead(optim, "clip_grad_norm",
                                                 lambda right, max_norm: right(max_norm))),
 }  # fmt: skip
@@ -121,25 +120,25 @@ CONTROLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("row", "name", "unharmed"), CONTROLS.values(), ids=CONTROLS)
 def test_without_a_mistake_nothing_is_wrong(row, name, unharmed):
-    system = SYSTEMS[row, name]
-    assert verify_system(system, "float64", unharmed(system.jax)).wrong == []
+    pair = PAIRS[row, name]
+    assert verify_pair(pair._replace(jax=unharmed(pair.jax)), "float64").wrong == []
 
 
 def test_there_are_enough_mistakes():
     assert len(MISTAKES) >= 16
-    assert {(mistake.row, mistake.system) for mistake in MISTAKES.values()} <= SYSTEMS.keys()
+    assert {mistake.pair for mistake in MISTAKES.values()} <= PAIRS.keys()
 
 
-@pytest.mark.parametrize("at", SYSTEMS, ids=" ".join)
+@pytest.mark.parametrize("at", PAIRS, ids=" ".join)
 def test_every_input_matters(at):
     """Gradients show that of floating ones, where there are any."""
-    plain = run(at)
-    for name, a in SYSTEMS[at].inputs.items():
+    plain = torch_outputs(at)
+    for name, a in INPUTS[at].items():
         other = 2 * a if a.size == 1 else ~a if a.dtype == bool else a[::-1].copy()
         assert (other != a).any()
         if name == "lengths":
             other = np.maximum(a - 1, 1)
-        changed = run(at, **{name: other})
+        changed = torch_outputs(at, **{name: other})
         assert any((changed[out] != plain[out]).any() for out in plain), name
 
 
@@ -148,14 +147,14 @@ def test_every_input_matters(at):
 
 def test_text_classification_learns_by_heart():
     """From about 0.68 to about 0.02, on random data and torch's own initial weights."""
-    loss = run(("2.4", "10 epochs"))["loss"]
+    loss = torch_outputs(("2.4", "10 epochs"))["loss"]
     assert 0.6 < loss[0] < 0.85
     assert (np.diff(loss) < 0).all()
     assert 0.005 < loss[-1] < 0.1
 
 
 def test_the_plateau_cuts_the_rate():
-    lr = run(("0.10", "shuffled, dropout, plateau"))["lr"]
+    lr = torch_outputs(("0.10", "shuffled, dropout, plateau"))["lr"]
     assert list(np.unique(lr)) == [0.0005, 0.001]
     assert (np.diff(lr) <= 0).all()
 
@@ -164,54 +163,52 @@ def test_the_plateau_cuts_the_rate():
     ("at", "most"), [(("0.9", "clipped at 5"), 5), (("1.13", "the training loop, 2 epochs"), 1)]
 )
 def test_clipping_acts(at, most):
-    assert SYSTEMS[at].jax.args[0].max_norm == most
-    assert (run(at)["grad_norm"] > most).any()
+    assert PAIRS[at].jax.args[0].max_norm == most
+    assert (torch_outputs(at)["grad_norm"] > most).any()
 
 
 def test_argmax_is_fed_back():
     at = ("1.6", "Seq2Seq, argmax fed back")
-    free, forced = (run(at, coins=np.full(5, coin))["logits"] for coin in (False, True))
-    assert (free == run(at)["logits"]).all()
+    free, forced = (torch_outputs(at, coins=np.full(5, coin))["logits"] for coin in (False, True))
+    assert (free == torch_outputs(at)["logits"]).all()
     assert (free[:, :2] == forced[:, :2]).all()
     assert (free[:, 2:] != forced[:, 2:]).any(axis=(0, 2)).all()
 
 
-@pytest.mark.parametrize("at", [at for at, s in SYSTEMS.items() if {"masks", "head"} & {*s.inputs}])
+@pytest.mark.parametrize("at", [at for at in PAIRS if {"masks", "head"} & {*INPUTS[at]}])
 def test_masks_drop(at):
-    masks = {name: SYSTEMS[at].inputs[name] for name in {"masks", "head"} & {*SYSTEMS[at].inputs}}
+    masks = {name: INPUTS[at][name] for name in {"masks", "head"} & {*INPUTS[at]}}
     for name, mask in masks.items():
         assert 0 < mask.mean() < 1
-        kept, plain = run(at, **{name: np.ones_like(mask)}), run(at)
+        kept, plain = torch_outputs(at, **{name: np.ones_like(mask)}), torch_outputs(at)
         assert any((kept[out] != plain[out]).any() for out in plain)
 
 
 def test_masks_of_a_training_are_drawn_anew():
-    for _, system in TRAININGS.items():
-        for name in {"masks", "layers", "head"} & {*system.inputs}:
-            every = system.inputs[name].reshape(-1, *system.inputs[name].shape[2:])
+    for at in TRAININGS:
+        for name in {"masks", "layers", "head"} & {*INPUTS[at]}:
+            every = INPUTS[at][name].reshape(-1, *INPUTS[at][name].shape[2:])
             assert len({mask.tobytes() for mask in every}) == len(every)
 
 
 def test_padding_is_there():
-    """Systems of ids have some, and each of its lengths is another one."""
-    for system in (SYSTEMS[at] for at in SYSTEMS if "lengths" in SYSTEMS[at].inputs):
-        lengths = system.inputs["lengths"]
+    """Pairs of ids have some, and all their lengths differ."""
+    for lengths in (inputs["lengths"] for inputs in INPUTS.values() if "lengths" in inputs):
         assert len({*lengths}) == len(lengths)
         assert list(lengths) not in (sorted(lengths), sorted(lengths)[::-1])
 
 
 # What would have to be found wrong, is.
 
-SYSTEM = System("0.1", "scaled", nn.Linear(3, 2), {"x": np.ones((4, 3))}, None, ["y"],
-                lambda module, x: module(x))  # fmt: skip
-
 
 def linear(params, x):
     return x @ params["weight"].T + params["bias"]
 
 
-def wrong(function, **changes):
-    result = verify_system(SYSTEM._replace(**changes), "float64", function)
+def wrong(function, *, outputs=("y",), torch=lambda module, x: module(x), **fields):
+    module, x = nn.Linear(3, 2), np.ones((4, 3))
+    pair = of_module("0.1", "scaled", module, {"x": x}, function, outputs, torch, **fields)
+    result = verify_pair(pair, "float64")
     assert result.passed == (not result.wrong)
     return result.wrong
 
@@ -257,29 +254,30 @@ def test_whole_numbers_have_to_be_the_same():
 
 
 def report_of(monkeypatch, capsys, change):
-    """The command's exit status and words, of two rows whose systems are changed."""
-    right = [SYSTEMS["0.7", "vocabulary, encoding, padding"], SYSTEMS["0.1", "a step"]]
-    found = change([system._replace(dtypes=["float64"]) for system in right])
-    monkeypatch.setattr(parity.workers, "_systems", lambda _: found)  # too few for other processes
+    """The command's exit status and words, of two rows whose pairs are changed."""
+    right = [PAIRS["0.7", "vocabulary, encoding, padding"], PAIRS["0.1", "a step"]]
+    pairs = change([pair._replace(dtypes=["float64"]) for pair in right])
+    pairs = {(pair.group, pair.name): pair for pair in pairs}
+    monkeypatch.setattr(parity.workers, "pairs_of", lambda _: pairs)  # too few for other processes
     monkeypatch.setenv("COLUMNS", "100")
     status = parity.__main__.main(["documents", "0.1", "0.7"])
     return status, capsys.readouterr().out
 
 
 def test_a_missing_row(monkeypatch, capsys):
-    status, out = report_of(monkeypatch, capsys, lambda systems: systems[:1])
+    status, out = report_of(monkeypatch, capsys, lambda pairs: pairs[:1])
     assert status == 1
     assert "MISSING" in next(line for line in out.splitlines() if "SimpleRNNCell" in line)
     assert "of the rows 1 agree, 0 disagree, 1 missing (" in out
 
 
 def test_a_row_that_disagrees(monkeypatch, capsys):
-    off = lambda params, x, h: SYSTEMS["0.1", "a step"].jax(params, x, h) * (1 + 1e-9)
-    change = lambda systems: [systems[0], systems[1]._replace(jax=off)]
+    off = lambda params, x, h: PAIRS["0.1", "a step"].jax(params, x, h) * (1 + 1e-9)
+    change = lambda pairs: [pairs[0], pairs[1]._replace(jax=off)]
     status, out = report_of(monkeypatch, capsys, change)
     assert status == 1
     assert "DISAGREES" in next(line for line in out.splitlines() if "SimpleRNNCell" in line)
-    assert "FAIL 0.1 a step [float64]: h_n, batch row " in out
+    assert "FAIL 0.1 a step [float64]\n    h_n, batch row " in out
     # With its control failing, no mistake counts as seen.
     assert "1 agree, 1 disagree, 0 missing, 0 of 2 known mistakes are seen (" in out
 
@@ -287,7 +285,7 @@ def test_a_row_that_disagrees(monkeypatch, capsys):
 def test_a_mistake_that_is_not_seen(monkeypatch, capsys):
     name = "one of two biases dropped"
     monkeypatch.setitem(MISTAKES, name, MISTAKES[name]._replace(wrong=lambda right: right))
-    status, out = report_of(monkeypatch, capsys, lambda systems: systems)
+    status, out = report_of(monkeypatch, capsys, lambda pairs: pairs)
     assert status == 1
-    assert f"FAIL 0.1 a step [float64], planted: {name}: the mistake was not seen" in out
+    assert f"FAIL 0.1 a step [float64], planted: {name}\n    the mistake was not seen" in out
     assert "2 agree, 0 disagree, 0 missing, 1 of 2 known mistakes are seen (" in out

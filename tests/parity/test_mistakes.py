@@ -6,7 +6,7 @@ import pytest
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step, rnn_step
-from parity.layers import verify
+from parity.layers import pair_of
 from parity.mutants.layers import (
     AT_ZERO,
     BOTH,
@@ -27,9 +27,10 @@ from parity.mutants.layers import (
     swapped_final,
     swapped_initial,
     with_lengths,
-    with_params,
     with_step,
 )
+from parity.mutants.plant import Mistake, plant, with_params, written
+from parity.pair import verify_pair
 from parity.workers import jobs, run_all
 
 
@@ -172,38 +173,41 @@ def through_float64(params, x, state, **options):
 step_of = lambda f: lambda params, x, h: f(linear(params, x, h))
 there_and_back = lambda params: reorder(4, [0, 3, 1, 2])(reorder(4, [0, 2, 3, 1])(params))
 CONTROLS = {
-    "parameters": (with_params(jaxrnn.lstm, same), ONE),
-    "parameters, float32": (with_params(jaxrnn.lstm, same), ONE, "float32"),
-    "GRU parameters": (with_params(jaxrnn.gru, same), GATED),
-    "gates there and back": (with_params(jaxrnn.lstm, there_and_back), ONE),
-    "names": (with_params(jaxrnn.lstm, rename(same)), THREE),
-    "names of both directions": (with_params(jaxrnn.lstm, rename(same)), BOTH),
+    "parameters": (with_params(same), ONE),
+    "parameters, float32": (with_params(same), ONE, "float32"),
+    "GRU parameters": (with_params(same), GATED),
+    "gates there and back": (with_params(there_and_back), ONE),
+    "names": (with_params(rename(same)), THREE),
+    "names of both directions": (with_params(rename(same)), BOTH),
     "LSTM step": (with_step("lstm", lstm_step), ONE),
     "LSTM step by hand": (with_step("lstm", lstm_by_hand), ONE),
     "GRU step": (with_step("gru", gru_step), GATED),
     "RNN step": (with_step("rnn", rnn_step("tanh")), PLAIN),
     "relu at 0": (with_step("rnn", step_of(jax.nn.relu)), AT_ZERO),
     "tanh with its own derivative": (with_step("rnn", step_of(tanh)), CURVED),
-    "initial states": (swapped_twice(swapped_initial), ONE),
-    "final states": (swapped_twice(swapped_final), ONE),
-    "final states of layers": (jaxrnn.lstm, TWO),
+    "initial states": (written(swapped_twice(swapped_initial)), ONE),
+    "final states": (written(swapped_twice(swapped_final)), ONE),
+    "final states of layers": (written(jaxrnn.lstm), TWO),
     "backward": (backward_by_hand(backward), BOTH),
     "backward with lengths": (backward_by_hand(backward), PADDED),
     "lengths": (with_lengths(same), PADDED),
-    "masked before the step": (masked_before, MISTAKES["padding masked after the step"].case),
-    "transposed": (transposed, MISTAKES["batch_first by reshape"].case),
-    "dropout": (jaxrnn.lstm, DROPPED),
-    "float64 all the way": (through_float64, ONE),
+    "masked before the step": (
+        written(masked_before),
+        MISTAKES["padding masked after the step"].pair,
+    ),
+    "transposed": (written(transposed), MISTAKES["batch_first by reshape"].pair),
+    "dropout": (written(jaxrnn.lstm), DROPPED),
+    "float64 all the way": (written(through_float64), ONE),
 }
 
 
 @pytest.mark.parametrize("control", CONTROLS.values(), ids=CONTROLS)
 def test_without_a_mistake_nothing_is_wrong(control):
-    apply, case, *dtype = control
-    result = verify(case, *dtype, apply=apply)
+    mistake = Mistake(*control)
+    result = verify_pair(plant(mistake, pair_of(mistake.pair)), mistake.dtype)
     assert result.status == "pass", result.wrong
 
 
 def test_every_case_with_a_mistake_has_a_control():
     controlled = {case for _, case, *_ in CONTROLS.values()}
-    assert {mistake.case for mistake in MISTAKES.values()} <= controlled
+    assert {mistake.pair for mistake in MISTAKES.values()} <= controlled

@@ -157,7 +157,9 @@ def test_json(agreeing, failing):
 def test_json_of_what_is_infinite():
     block = Block("y", "", math.inf, math.nan, math.nan, (0,), None)
     none = Verdict([], [], [])
-    report = Report("it", Verdict([block], ["y: inf"], []), none, {"y": (1,)}, [], {}, [])
+    report = Report(
+        Result("", "it", "float64", Verdict([block], ["y: inf"], []), none), {"y": (1,)}, [], {}, []
+    )
     found = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert found["blocks"][0]["error"] is None
 

@@ -9,34 +9,36 @@ from rich.console import Console
 
 from jaxrnn import Structure
 from parity.cases import Case
-from parity.criterion import Block
-from parity.layers import Result
-from parity.pair import Compared
+from parity.criterion import Block, Verdict
+from parity.pair import Result
 from parity.report import tables as report
 from parity.report.blocks import ratio
-from parity.texts.models import DOCUMENTS
+from parity.texts.rows import TEXTS
 
 
 CASE = Case("group [0]", Structure("lstm", 7, 5))
 BLOCK = Block("y", "step 1", 2e-7, 1e-7, 4e-7, (1, 0, 0), 0)
 
 
-def result(case=CASE, dtype="float64", mistake=None, worst=BLOCK, wrong=(), unjudged=(), slack=1.0):
-    return Result(case, dtype, mistake, worst, list(wrong), list(unjudged), slack, 0.5)
+def result(case=CASE, mistake=None, block=BLOCK, wrong=(), unjudged=()):
+    """A made-up result: all is in its outputs, nothing in its gradients."""
+    outputs, nothing = Verdict([block], list(wrong), list(unjudged)), Verdict([], [], [])
+    name = case.name
+    return Result(case.group, name, "float64", outputs, nothing, case=case, mistake=mistake)
 
 
 OTHER = CASE._replace(time=9)
 GOOD, BAD = result(), result(OTHER, wrong=["y: unexpected"])
 LOST = result(OTHER, unjudged=["y from step 4 on", "h_n"])
-LOST_AND_BAD = LOST._replace(wrong=["y: missing"])
+LOST_AND_BAD = result(OTHER, wrong=["y: missing"], unjudged=["y from step 4 on", "h_n"])
 SEEN, MISSED = result(mistake="one", wrong=["y: missing"]), result(mistake="two")
 
 
 def test_failed():
-    assert [report.failed(r) for r in (GOOD, BAD, LOST, LOST_AND_BAD)] == [False, True, False, True]
-    assert [report.failed(r) for r in (SEEN, MISSED)] == [False, True]
+    assert [r.failed for r in (GOOD, BAD, LOST, LOST_AND_BAD)] == [False, True, False, True]
+    assert [r.failed for r in (SEEN, MISSED)] == [False, True]
     # A mistake excused as ill-conditioned is not seen.
-    assert report.failed(MISSED._replace(unjudged=["y"]))
+    assert result(mistake="two", unjudged=["y"]).failed
 
 
 def test_status():
@@ -90,7 +92,7 @@ def test_show():
 
 
 def test_show_names_the_worst_of_a_group():
-    worse = GOOD._replace(worst=BLOCK._replace(error=3e-7))
+    worse = result(block=BLOCK._replace(error=3e-7))
     [row] = [line for line in shown(GOOD, worse, GOOD).splitlines() if "float64" in line]
     assert " 3 " in row
     assert "3.0e-07" in row
@@ -98,32 +100,34 @@ def test_show_names_the_worst_of_a_group():
 
 
 def test_show_says_when_it_leaves_something_out():
-    out = shown(BAD._replace(wrong=[f"tensor {k}: missing" for k in range(15)]))
+    out = shown(result(OTHER, wrong=[f"tensor {k}: missing" for k in range(15)]))
     assert "tensor 11: missing" in out
     assert "tensor 12: missing" not in out
     assert "… and 3 more" in out
 
 
 def test_json_has_no_nan(tmp_path):
-    nothing = Block("nothing", "", 0.0, 0.0, math.inf, (), None)
+    endless = Block("y", "", 0.0, 0.0, math.inf, (), None)
     broken = Block("y", "", math.nan, 1.0, 2.0, (0,), None)
     path = tmp_path / "report.json"
-    report.write(path, [result(worst=nothing), result(worst=broken, wrong=["y"])], "cpu")
+    report.write(path, [result(block=endless), result(block=broken, wrong=["y"])], "cpu")
     first, second = json.loads(path.read_text(), parse_constant=pytest.fail)["results"]
-    assert first["worst"] == {
-        "tensor": "nothing", "label": "", "error": 0.0, "own": 0.0, "allowed": None,
+    assert first["output"] == {
+        "tensor": "y", "label": "", "error": 0.0, "own": 0.0, "allowed": None,
         "worst": [], "row": None, "used": 0.0,
     }  # fmt: skip
-    assert (second["worst"]["error"], second["worst"]["used"]) == (None, None)
+    assert (second["output"]["error"], second["output"]["used"]) == (None, None)
+    assert first["gradient"] is None
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_documents_fit_the_terminal(width):
-    results = [Compared(row, "a case", "float64", BLOCK, BLOCK, [], [], 0.5) for row in DOCUMENTS]
+    judged = Verdict([BLOCK], [], [])
+    results = [Result(row, "a case", "float64", judged, judged) for row in TEXTS]
     out = io.StringIO()
-    report.show_documents(Console(file=out, width=width), list(DOCUMENTS), results)
+    report.show_texts(Console(file=out, width=width), list(TEXTS), results)
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
-    assert sum("2.0e-07 1.0e-07 2.0e-07 1.0e-07" in line for line in lines) == len(DOCUMENTS)
+    assert sum("2.0e-07 1.0e-07 2.0e-07 1.0e-07" in line for line in lines) == len(TEXTS)
     words = {word for line in lines for word in line.split()}
-    assert {word for name in DOCUMENTS.values() for word in name.split()} <= words
+    assert {word for name in TEXTS.values() for word in name.split()} <= words

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import jaxrnn
 import parity
 from parity.__main__ import main
-from parity.ports.trace import Tags
+from parity.ports.jaxpr import Tags
 
 
 class Model(nn.Module):

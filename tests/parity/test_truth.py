@@ -8,9 +8,9 @@ import pytest
 
 import jaxrnn
 from jaxrnn import Structure
-from parity.backends import jax as jax_side
+from parity.backends import jax as jax_backend
 from parity.backends import numpy as truth
-from parity.backends import torch as torch_side
+from parity.backends import torch as torch_backend
 from parity.backends.data import draw
 from parity.cases import Case
 from parity.layers import first_wrong_state
@@ -46,7 +46,7 @@ def truth_of(case):
 @every_case
 def test_torch_in_float64_is_near(case):
     """Outputs, gradients and Hessian-vector products, each within some roundings."""
-    true, theirs = truth_of(case), torch_side.run(case, draw(case, "float64"))
+    true, theirs = truth_of(case), torch_backend.run_case(case, draw(case, "float64"))
     assert true.keys() == theirs.keys()
     assert any(name.startswith("hvp") for name in true) == case.second_order
     for name, a in theirs.items():
@@ -88,7 +88,7 @@ def test_gradients_keep_every_digit(case):
 def test_states_on_the_way(case):
     """In both, and their ends are the final states: each sequence's own, of either direction."""
     data = draw(case, "float64")
-    ours, true = jax_side.states(case, data), truth.states(case, data)
+    ours, true = jax_backend.states(case, data), truth.states(case, data)
     final = truth_of(case)
     names = ("h_n", "c_n")[: len(true)]
     assert len(ours) == len(true) == sum(name in final for name in names)

@@ -5,18 +5,23 @@ import importlib
 import pkgutil
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 import jaxrnn
 
 
-MODULES = [f"jaxrnn.{module.name}" for module in pkgutil.iter_modules(jaxrnn.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(jaxrnn.__path__, "jaxrnn.")]
+GLOBALS = {"jax": jax, "jnp": jnp, "np": np, "optax": optax}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests(name: str) -> None:
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        assert doctest.testmod(importlib.import_module(name)).failed == 0
+        module = importlib.import_module(name)
+        assert doctest.testmod(module, extraglobs=GLOBALS).failed == 0
 
 
 def test_there_are_examples() -> None:

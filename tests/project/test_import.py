@@ -21,9 +21,11 @@ HEAVY = (
 CORE = """
 import importlib, pkgutil, sys
 import jaxrnn
-for module in pkgutil.iter_modules(jaxrnn.__path__):
-    if module.name.startswith("_"):
-        importlib.import_module("jaxrnn." + module.name)
+for module in pkgutil.iter_modules(jaxrnn.__path__, "jaxrnn."):
+    if module.name.startswith("jaxrnn._"):
+        package = importlib.import_module(module.name)
+        for inner in pkgutil.walk_packages(getattr(package, "__path__", []), module.name + "."):
+            importlib.import_module(inner.name)
 """
 FUNCTIONS = {
     name: getattr(jaxrnn, name)

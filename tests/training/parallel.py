@@ -1,6 +1,6 @@
 """The README's recipe for several devices, run as one process of it.
 
-`python tests/training/parallel.py PROCESS PROCESSES PORT FOLDER` pickles its results into the folder.
+`python tests/training/parallel.py PROCESS PROCESSES PORT FOLDER` pickles its results into FOLDER.
 The environment variable JAX_NUM_CPU_DEVICES says how many devices a process has.
 """
 

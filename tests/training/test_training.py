@@ -18,6 +18,7 @@ from rich.console import Console
 
 import jaxrnn
 from jaxrnn import checkpoints, data, losses, optim, training
+from jaxrnn.training import _progress
 
 
 RNG = np.random.default_rng(0)
@@ -187,7 +188,7 @@ def test_torch_batches():
 def test_progress(capsys, monkeypatch, terminal):
     """A bar, on a terminal; else a line for each epoch."""
     monkeypatch.setenv("COLUMNS", "90")
-    monkeypatch.setattr(training, "Console", functools.partial(Console, force_terminal=terminal))
+    monkeypatch.setattr(_progress, "Console", functools.partial(Console, force_terminal=terminal))
     scores = iter([3.0, 2.0])
     found = fit(epochs=2, progress=True, validate=lambda params: next(scores))
     shown = capsys.readouterr().err

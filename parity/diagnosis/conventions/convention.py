@@ -1,4 +1,4 @@
-"""What a convention is, and the changes to arrays by name that most of them are."""
+"""Defines a convention, and the changes to arrays by name that most of them are."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -17,12 +17,12 @@ class Convention(NamedTuple):
 
     Attributes:
         what: completes "the port …".
-        slot: what it is about; of one slot a port can have one convention only.
+        slot: what it is about; a port can have one convention of a slot only.
         change: what to do about it.
         how: fields of `How` that differ.
         case: what the port takes the case for.
         leaves: how it reads the weights, `x` and initial states.
-        results: what it makes of its outputs; may call `run` for those of another convention.
+        results: what it makes of its outputs; may call `run` for the outputs of another convention.
     """
 
     what: str
@@ -34,18 +34,20 @@ class Convention(NamedTuple):
     results: Callable[[Leaves, Run], Leaves] = lambda results, run: results
 
 
+def each(slot: str, change: str, field: str, values: Mapping[str, Any]) -> list[Convention]:
+    """Returns conventions that differ in one field; `values` has it by what they are."""
+    return [Convention(what, slot, change, **{field: value}) for what, value in values.items()]
+
+
 def on(names: Sequence[str], change: Callable[[Any], Any]) -> Callable[..., Leaves]:
-    """Of the arrays of these names, as far as there are any, the changed ones in their place."""
+    """Changes the arrays of these names, as far as there are any."""
     return lambda arrays, run=None: arrays | {n: change(arrays[n]) for n in names if n in arrays}
 
 
-def matrices(case: Case, kind: str) -> list[str]:
-    return [f"{kind}{suffix}" for suffix in case.structure.suffixes]
+def taken(names: Mapping[str, str]) -> Callable[..., Leaves]:
+    """Takes for each of these names the array of another."""
+    return lambda arrays, run=None: arrays | {a: arrays[b] for a, b in names.items()}
 
 
 def blocks(gates: int, change: Callable[[list[Any]], list[Any]]) -> Callable[[Any], Any]:
     return lambda a: anp.concatenate(change([*anp.split(a, gates)]))
-
-
-def zeros(a: Any) -> Any:
-    return anp.zeros_like(a)

@@ -1,12 +1,13 @@
-"""What ports do otherwise with time, batch, lengths and dropout."""
+"""Conventions of time, batch, lengths and dropout."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from ...backends.data import beyond
 from ...backends.numpy import anp
 from ...cases import Case
-from .convention import FINAL, INITIAL, Convention, on
+from .convention import FINAL, INITIAL, Convention, each, on
 
 
 def time(case: Case) -> Iterator[Convention]:
@@ -23,13 +24,13 @@ def time(case: Case) -> Iterator[Convention]:
         return
     axis = 1 if case.batch_first and case.batch is not None else 0
     flip = lambda a: anp.flip(a, axis)
-    for end, results in (("", on(["y"], flip)), (", and leaves y so", on([], flip))):
+    for end, names in {"": ["y"], ", and leaves y so": []}.items():
         yield Convention(
             f"runs back through time{end}",
             "time",
             "from the first step to the last",
             leaves=on(["x"], flip),
-            results=results,
+            results=on(names, flip),
         )
 
 
@@ -68,11 +69,13 @@ def layout(case: Case) -> Iterator[Convention]:
 def lengths(case: Case) -> Iterator[Convention]:
     if case.lengths is None:
         return
-    lengths, last = np.array(case.lengths), case.time
-    to = lambda new: lambda case: case._replace(lengths=tuple(int(n) for n in new))
-    own = "a sequence ends at its length: its state passes on, its outputs are 0"
-    yield Convention("ignores the lengths", "lengths", own, {"padding": "run", "beyond": "state"})
-    yield Convention("lets the state run through the padding", "lengths", own, {"padding": "run"})
+    lengths = np.array(case.lengths)
+    ignored = {
+        "ignores the lengths": {"padding": "run", "beyond": "state"},
+        "lets the state run through the padding": {"padding": "run"},
+    }
+    end = "a sequence ends at its length: its state passes on, its outputs are 0"
+    yield from each("lengths", end, "how", ignored)
     if case.structure.bidirectional:  # else this is the one before
         yield Convention(
             "returns the final states of the padding",
@@ -82,32 +85,25 @@ def lengths(case: Case) -> Iterator[Convention]:
                 results | {name: a for name, a in run(padding="run").items() if name in FINAL}
             ),
         )
-    for what, by in (("long", 1), ("short", -1)):
-        yield Convention(
-            f"takes the lengths one too {what}",
-            "lengths",
-            "the last step of a sequence is t = length - 1",
-            case=to((lengths + by).clip(0, last)),
-        )
+    moved = lambda by: tuple((lengths + by).clip(0, case.time).tolist())
+    other = {
+        "takes the lengths one too long": lambda case: case._replace(lengths=moved(1)),
+        "takes the lengths one too short": lambda case: case._replace(lengths=moved(-1)),
+    }
+    yield from each("lengths", "the last step of a sequence is t = length - 1", "case", other)
     yield Convention(
         "does not zero y beyond the lengths, where the last state stands",
         "beyond",
         "y is 0 there",
         {"beyond": "state"},
     )
-    beyond = (np.arange(last)[:, None] >= lengths)[..., None]
-    if case.batch is None:
-        beyond = beyond[:, 0]
-    elif case.batch_first:
-        beyond = beyond.swapaxes(0, 1)
+    padding = beyond(case)[..., None]
+    runs_on = lambda y, run: anp.where(padding, run(padding="run", beyond="state")["y"], y)
     yield Convention(
         "does not zero y beyond the lengths, where the state runs on",
         "beyond",
         "y is 0 there",
-        results=lambda results, run: (
-            results
-            | {"y": anp.where(beyond, run(padding="run", beyond="state")["y"], results["y"])}
-        ),
+        results=lambda results, run: results | {"y": runs_on(results["y"], run)},
     )
     if case.batch is not None:
         yield from _sorting(case, np.argsort(-lengths, kind="stable"))
@@ -117,21 +113,20 @@ def _sorting(case: Case, order: np.ndarray) -> Iterator[Convention]:
     """`order`: as packing sorts the sequences, by falling length."""
     if np.array_equal(order, np.arange(len(order))):
         return
-    rows = 0 if case.batch_first else 1
-    back = "what was sorted by length has to be put back: index with argsort of the order"
     sort = lambda axis: lambda a: anp.swapaxes(anp.swapaxes(a, 0, axis)[order], 0, axis)
-    yield Convention(
-        "leaves the final states sorted by length", "final", back, results=on(FINAL, sort(1))
-    )
-    both = lambda results, run: on(["y"], sort(rows))(on(FINAL, sort(1))(results))
-    yield Convention("leaves y and states sorted by length", "final", back, results=both)
+    states, y = on(FINAL, sort(1)), on(["y"], sort(0 if case.batch_first else 1))
+    left = {
+        "leaves the final states sorted by length": states,
+        "leaves y and states sorted by length": lambda results, run: y(states(results)),
+    }
+    back = "what was sorted by length has to be put back: index with argsort of the order"
+    yield from each("final", back, "results", left)
     if case.state:
-        unsort = lambda a: a[:, np.argsort(order)]
         yield Convention(
             "sorts the sequences, but not their initial states",
             "initial",
             "sort the initial states along with x",
-            leaves=on(INITIAL, unsort),
+            leaves=on(INITIAL, lambda a: a[:, np.argsort(order)]),
         )
 
 
@@ -139,20 +134,19 @@ def dropout(case: Case, masks: bool) -> Iterator[Convention]:
     if not case.dropout or case.structure.num_layers == 1:
         return
     kept = 1 - case.dropout
-    if not masks:  # in evaluation
-        for what, factor in (("multiplies", kept), ("divides", 1 / kept if kept else 1.0)):
-            yield Convention(
-                f"{what} by 1 - p between the layers, though nothing is dropped",
-                "dropout",
-                "in evaluation dropout does nothing",
-                {"between": factor},
-            )
+    if not masks:
+        end = "by 1 - p between the layers, though nothing is dropped"
+        factors = {
+            f"multiplies {end}": {"between": kept},
+            f"divides {end}": {"between": 1 / kept if kept else 1.0},
+        }
+        yield from each("dropout", "in evaluation dropout does nothing", "how", factors)
         return
-    for what, factor in {
-        "does not scale what dropout keeps": 1.0,
-        "scales what dropout keeps by 1 - p": kept,
-    }.items():
-        yield Convention(what, "dropout", "what is kept is divided by 1 - p", {"scale": factor})
+    scales = {
+        "does not scale what dropout keeps": {"scale": 1.0},
+        "scales what dropout keeps by 1 - p": {"scale": kept},
+    }
+    yield from each("dropout", "what is kept is divided by 1 - p", "how", scales)
     yield Convention("drops nothing", "dropout", "apply the masks", {"masks": "none"})
     yield Convention(
         "takes the dropout masks in the reverse order of the layers",

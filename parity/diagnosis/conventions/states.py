@@ -1,4 +1,4 @@
-"""What ports make otherwise of initial and of final states."""
+"""Conventions of initial and of final states."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,36 +7,31 @@ import numpy as np
 
 from ...backends.numpy import Leaves, anp
 from ...cases import Case
-from .convention import FINAL, INITIAL, Convention, on
+from .convention import FINAL, INITIAL, Convention, each, on, taken
+
+
+BY_LAYER = "torch's order is layer by layer: index = layer * 2 + direction"
+FIRST_LAYER = "the first layer's state comes first"
 
 
 def initial(case: Case) -> Iterator[Convention]:
-    s, pass_ = case.structure, "pass the initial state on"
-    lstm = s.gates == 4
-    yield Convention(
-        "ignores the initial state", "initial", pass_, leaves=on(INITIAL, anp.zeros_like)
+    s, lstm = case.structure, case.structure.gates == 4
+    of = lambda change, values: each("initial", change, "leaves", values)
+    yield from of(
+        "pass the initial state on",
+        {
+            f"ignores the initial {what}": on(names, anp.zeros_like)
+            for what, names in {"state": INITIAL, "c": ["c_0"], "h": ["h_0"]}.items()
+            if lstm or what == "state"
+        },
     )
-    if lstm:
-        yield Convention(
-            "ignores the initial c", "initial", pass_, leaves=on(["c_0"], anp.zeros_like)
-        )
-        yield Convention(
-            "ignores the initial h", "initial", pass_, leaves=on(["h_0"], anp.zeros_like)
-        )
     if lstm and not s.proj_size:
-        yield Convention(
-            "takes the initial state for (c, h) (flax's carry)",
-            "initial",
-            "torch's state is (h, c)",
-            leaves=lambda leaves: leaves | {"h_0": leaves["c_0"], "c_0": leaves["h_0"]},
-        )
+        swapped = taken({"h_0": "c_0", "c_0": "h_0"})
+        what = "takes the initial state for (c, h) (flax's carry)"
+        yield from of("torch's state is (h, c)", {what: swapped})
     if s.num_layers > 1 and s.bidirectional:
-        yield Convention(
-            "takes the initial states direction by direction",
-            "initial",
-            "torch's order is layer by layer: index = layer * 2 + direction",
-            leaves=on(INITIAL, lambda a: a[_turned(case)[1]]),
-        )
+        turned = on(INITIAL, lambda a: a[_turned(case)[1]])
+        yield from of(BY_LAYER, {"takes the initial states direction by direction": turned})
     if s.num_layers > 1:
         yield Convention(
             "starts each layer from the final state of the layer below",
@@ -44,100 +39,79 @@ def initial(case: Case) -> Iterator[Convention]:
             "every layer starts from its own row of the initial state",
             {"start": "below"},
         )
-        yield Convention(
-            "takes the initial states in the reverse order of the layers",
-            "initial",
-            "the first layer's state comes first",
-            leaves=on(INITIAL, lambda a: _by_layer(case, a, slice(None, None, -1))),
-        )
-        yield Convention(
-            "starts every layer from the first layer's initial state",
-            "initial",
-            "every layer has its own row of the initial state",
-            leaves=on(INITIAL, lambda a: _by_layer(case, a, [0] * s.num_layers)),
-        )
+        reverse = on(INITIAL, lambda a: _by_layer(case, a, slice(None, None, -1)))
+        first = on(INITIAL, lambda a: _by_layer(case, a, [0] * s.num_layers))
+        what = "takes the initial states in the reverse order of the layers"
+        yield from of(FIRST_LAYER, {what: reverse})
+        what = "starts every layer from the first layer's initial state"
+        yield from of("every layer has its own row of the initial state", {what: first})
     if s.bidirectional:
-        backward = slice(1, None, 2)
-        for what, change in {
-            "starts the backward direction from zeros": lambda a: 0 * a[backward],
-            "starts the backward direction from the forward's initial state": lambda a: a[::2],
-        }.items():
+        both = lambda a, back: anp.reshape(anp.stack([a[::2], back], 1), a.shape)
+        start = "starts the backward direction from"
+        values = {
+            f"{start} zeros": on(INITIAL, lambda a: both(a, 0 * a[1::2])),
+            f"{start} the forward's initial state": on(INITIAL, lambda a: both(a, a[::2])),
+        }
+        yield from of("index of its state: layer * 2 + 1", values)
+        if not case.cell:
             yield Convention(
-                what,
+                f"{start} the forward's final state",
                 "initial",
-                "index of its state: layer * 2 + 1",
-                leaves=on(
-                    INITIAL,
-                    lambda a, change=change: anp.reshape(
-                        anp.stack([a[::2], change(a)], 1), a.shape
-                    ),
-                ),
+                "the backward direction has an initial state of its own",
+                {"start": "forward"},
             )
-    if s.bidirectional and not case.cell:
-        yield Convention(
-            "starts the backward direction from the forward's final state",
-            "initial",
-            "the backward direction has an initial state of its own",
-            {"start": "forward"},
-        )
 
 
 def final(case: Case) -> Iterator[Convention]:
-    s = case.structure
+    s, directions = case.structure, case.structure.num_directions
+    of = lambda change, values: each("final", change, "results", values)
     if s.gates == 4 and not s.proj_size:
-        yield Convention(
-            "returns the final state as (c, h) (flax's carry)",
-            "final",
-            "torch's state is (h, c)",
-            results=lambda results, run: results | {"h_n": results["c_n"], "c_n": results["h_n"]},
-        )
+        swapped = taken({"h_n": "c_n", "c_n": "h_n"})
+        what = "returns the final state as (c, h) (flax's carry)"
+        yield from of("torch's state is (h, c)", {what: swapped})
     if case.cell:
         return
     if s.num_layers > 1 and s.bidirectional:
-        yield Convention(
-            "returns the final states direction by direction",
-            "final",
-            "torch's order is layer by layer: index = layer * 2 + direction",
-            results=on(FINAL, lambda a: a[_turned(case)[0]]),
-        )
+        turned = on(FINAL, lambda a: a[_turned(case)[0]])
+        yield from of(BY_LAYER, {"returns the final states direction by direction": turned})
     if s.num_layers > 1:
-        yield Convention(
-            "returns the final states in the reverse order of the layers",
-            "final",
-            "the first layer's state comes first",
-            results=on(FINAL, lambda a: _by_layer(case, a, slice(None, None, -1))),
+        reverse = on(FINAL, lambda a: _by_layer(case, a, slice(None, None, -1)))
+        what = "returns the final states in the reverse order of the layers"
+        yield from of(FIRST_LAYER, {what: reverse})
+    last = {
+        "takes the last layer's h_n from the last step of y": (
+            lambda results, run: _last_of_y(case, results)
         )
-    yield Convention(
-        "takes the last layer's h_n from the last step of y",
-        "final",
+    }
+    yield from of(
         "each direction's h_n is after its own last step: of the backward one y[0], and with "
         "lengths each sequence's own end",
-        results=lambda results, run: _last_of_y(case, results),
+        last,
     )
-    directions, batched = s.num_directions, case.batch is not None
-    for what, change in {
+    shapes = {
         "returns the last layer's final state only": lambda a: a[-directions:],
         "returns the last row of the final states only": lambda a: a[-1:],
         "returns final states without the axis of layers and directions": lambda a: a[0],
-        "returns final states batch first": lambda a: anp.swapaxes(a, 0, 1),
-        "returns final states of both directions side by side": lambda a: anp.concatenate(
-            [a[::2], a[1::2]], -1
-        ),
-    }.items():
-        if (s.bidirectional or "both" not in what) and (batched or "batch" not in what):
-            yield Convention(
-                what,
-                "final",
-                "h_n is (num_layers * num_directions, batch, features), whatever batch_first",
-                results=on(FINAL, change),
-            )
+    }
+    if case.batch is not None:
+        shapes["returns final states batch first"] = lambda a: anp.swapaxes(a, 0, 1)
+    if s.bidirectional:
+        aside = lambda a: anp.concatenate([a[::2], a[1::2]], -1)
+        shapes["returns final states of both directions side by side"] = aside
+    yield from of(
+        "h_n is (num_layers * num_directions, batch, features), whatever batch_first",
+        {what: on(FINAL, change) for what, change in shapes.items()},
+    )
 
 
 def _turned(case: Case) -> tuple[list[int], list[int]]:
-    """From torch's order of states (layer by layer) to direction by direction, and back."""
+    """Returns indices from torch's order of states (layer by layer) to direction by direction.
+
+    And back.
+    """
     s = case.structure
-    index = np.arange(len(s.suffixes)).reshape(s.num_layers, s.num_directions)
-    return index.T.ravel().tolist(), np.argsort(index.T.ravel()).tolist()
+    index = np.arange(len(s.suffixes)).reshape(s.num_layers, s.num_directions).T.ravel()
+    return index.tolist(), np.argsort(index).tolist()
 
 
 def _by_layer(case: Case, a: Any, index: Any) -> Any:

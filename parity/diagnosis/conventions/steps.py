@@ -1,22 +1,20 @@
-"""How ports compute a step otherwise."""
+"""Conventions of a single step."""
 
 from collections.abc import Iterator
 
 from ...cases import Case
-from .convention import Convention
+from .convention import Convention, each
 
 
 def steps(case: Case) -> Iterator[Convention]:
     s = case.structure
+    act = case.nonlinearity if s.gates == 1 else "tanh"
+    others = [n for n in ("relu", "tanh", "identity", "sigmoid", "hard tanh") if n != act]
+    candidates = {name: {"candidate": name} for name in others}
     if s.gates == 1:
-        for name in ("relu", "tanh", "identity", "sigmoid", "hard tanh"):
-            if name != case.nonlinearity:
-                yield Convention(
-                    f"has {name} for {case.nonlinearity}",
-                    "candidate",
-                    f"h' = {case.nonlinearity}(…); torch has tanh and relu, by nonlinearity=",
-                    {"candidate": name},
-                )
+        change = f"h' = {act}(…); torch has tanh and relu, by nonlinearity="
+        ways = {f"has {name} for {act}": how for name, how in candidates.items()}
+        yield from each("candidate", change, "how", ways)
         return
     if s.gates == 3:
         yield Convention(
@@ -39,21 +37,24 @@ def steps(case: Case) -> Iterator[Convention]:
             + ("; or subtract 1 from the rows of f in one of the biases" * s.bias),
             {"forget": 1.0},
         )
-        for name in ("identity", "relu"):
-            without = "does not squash c by tanh" if name == "identity" else "has relu(c) for tanh"
-            yield Convention(without, "squash", "h' = o * tanh(c')", {"squash": name})
-    for slope in ("0.2", "1/6"):
-        yield Convention(
-            f"has a hard sigmoid of slope {slope} (keras' hard_sigmoid)",
-            "sigmoid",
-            "sigmoid(a) = 1 / (1 + exp(-a))",
-            {"sigmoid": f"hard, slope {slope}"},
-        )
+        ways = {
+            "does not squash c by tanh": {"squash": "identity"},
+            "has relu(c) for tanh": {"squash": "relu"},
+        }
+        yield from each("squash", "h' = o * tanh(c')", "how", ways)
+    ways = {
+        f"has a hard sigmoid of slope {slope} (keras' hard_sigmoid)": {
+            "sigmoid": f"hard, slope {slope}"
+        }
+        for slope in ("0.2", "1/6")
+    }
+    yield from each("sigmoid", "sigmoid(a) = 1 / (1 + exp(-a))", "how", ways)
     gate = "g" if s.gates == 4 else "n"
-    for name in ("relu", "sigmoid", "identity", "hard tanh"):
-        yield Convention(
-            f"has {name} for tanh in {gate}", "candidate", f"{gate} = tanh(…)", {"candidate": name}
-        )
+    ways = {
+        f"has {name} for tanh in {gate}": candidates[name]
+        for name in ("relu", "sigmoid", "identity", "hard tanh")
+    }
+    yield from each("candidate", f"{gate} = tanh(…)", "how", ways)
     if s.gates == 4:
         yield Convention(
             "has relu for tanh, in g and for c",

@@ -1,4 +1,4 @@
-"""What a training has seen so far, and what it gives back of it."""
+"""The losses, norms, rates and scores of a training: as it goes on, and at its end."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from jaxtyping import Float
 
 
 class History(NamedTuple):
-    """What a training went through, step by step; an epoch's losses are the means of its steps.
+    """Losses, norms, rates and scores of a training; an epoch's losses are means over its steps.
 
-    `lr` and `validation` are empty where `fit` was given none.
+    `lr` and `validation` are empty if `fit` had no such argument.
     """
 
     loss: Float[np.ndarray, " steps"]
@@ -23,8 +23,8 @@ class History(NamedTuple):
 
 
 @dataclass
-class Seen:
-    """Lists, since they grow, and since a checkpoint holds them as JSON. All is counted from 0."""
+class Record:
+    """The same as lists, which grow and which a checkpoint holds as JSON. All counts start at 0."""
 
     loss: list[float] = field(default_factory=list)
     grad_norm: list[float] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Seen:
     validation: list[float] = field(default_factory=list)
     best: int = 0  # the epoch
     saved: int = 0  # the step of the last checkpoint
-    begun: dict[str, str] = field(default_factory=dict)  # fingerprints of what it began with
+    begun: dict[str, str] = field(default_factory=dict)  # fingerprints of the first arguments
 
     @property
     def epoch(self) -> int:
@@ -43,7 +43,7 @@ class Seen:
 
     @property
     def start(self) -> int:
-        """The step with which the epoch began."""
+        """The first step of this epoch."""
         return self.ends[-1] if self.ends else 0
 
     @property
@@ -52,11 +52,11 @@ class Seen:
 
     @property
     def stale(self) -> int:
-        """For how many epochs none was better than the best."""
+        """How many epochs have passed since the best one."""
         return max(self.epoch - 1 - self.best, 0)
 
     def where(self, n: int) -> str:
-        """For a step of the epoch that is under way."""
+        """Names a step of this epoch in words."""
         return f"step {n}, batch {n - self.start} of epoch {self.epoch} (all from 0)"
 
     def end_epoch(self, lr: float | None, validation: float | None) -> None:

@@ -1,4 +1,4 @@
-"""`documents` and `training`: systems of the PyTorch texts, by rows."""
+"""`documents` and `training`: the PyTorch texts, by rows."""
 
 import argparse
 import pathlib
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..report import tables as report
-from ..texts.models import DOCUMENTS
+from ..report import tables
 from ..texts.optimisers import TRAININGS
-from ..workers import run_systems, system_jobs
+from ..texts.rows import TEXTS
+from ..workers import run_all, text_jobs
 from .common import DEVICES, check_options, progress
 
 
@@ -22,8 +22,8 @@ DESCRIPTIONS = {
     "whole trainings of the PyTorch texts; and plants known mistakes in them. Exit status 1 on "
     "any disagreement or mistake that is not seen.",
 }
-KNOWN = {"documents": DOCUMENTS, "training": TRAININGS}
-SHOW = {"documents": report.show_documents, "training": report.show_training}
+KNOWN = {"documents": TEXTS, "training": TRAININGS}
+SHOW = {"documents": tables.show_texts, "training": tables.show_training}
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -41,15 +41,15 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         parser.error(f"there is no row {unknown[0]}; the rows are {', '.join(known)}")
     check_options(parser, options)
     rows = [row for row in known if not options.row or row in options.row]
-    work = system_jobs(command, rows)
+    work = text_jobs(command, rows)
     total = sum(1 + len(job.mistakes) for job in work)
     start = time.perf_counter()
-    results = progress(console, run_systems(work, options.device), total)
-    results.sort(key=lambda result: (rows.index(result.row), result.name, result.mistake or ""))
+    results = progress(console, run_all(work, options.device), total)
+    results.sort(key=lambda result: (rows.index(result.group), result.name, result.mistake or ""))
     SHOW[command](console, rows, results)
-    console.print(report.versions_line(options.device, report.TRUTH_OF_SYSTEMS))
-    console.print(report.documents_verdict(rows, results, time.perf_counter() - start))
+    console.print(tables.versions_line(options.device, tables.TRUTH_OF_TEXTS))
+    console.print(tables.texts_verdict(rows, results, time.perf_counter() - start))
     if options.json:
-        report.write_documents(options.json, results, options.device)
-    agree = all(report.row_status(row, results) == "agrees" for row in rows)
-    return int(not agree or any(report.unseen(result) for result in results))
+        tables.write(options.json, results, options.device, tables.TRUTH_OF_TEXTS)
+    agree = all(tables.row_status(row, results) == "agrees" for row in rows)
+    return int(not agree or not all(map(tables.good, results)))

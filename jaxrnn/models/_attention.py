@@ -1,4 +1,4 @@
-"""Attention over an encoder's outputs: scores, a softmax that knows of padding, the context."""
+"""Attention over an encoder's outputs: scores, a softmax without the padding, the context."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from ._nn import check_parts, linear
+from .._check import check_same_dtype
+from .._nn import check_parts, linear
 
 
 class Memory(NamedTuple):
-    """What is attended to: `values`, the `keys` prepared from them, and which of them are valid.
+    """The `values` to attend to, the `keys` made from them, and which of them are `valid`.
 
-    Without `valid` all are. Where it is false, `values` are 0.
+    If `valid` is None, all are. Where it is false, `values` are 0.
     """
 
     values: Float[Array, "B S E"]
@@ -27,7 +28,7 @@ def memory(
     values: Float[ArrayLike, "B S E"],
     valid: Bool[ArrayLike, "B S"] | None = None,
 ) -> Memory:
-    """Prepares an encoder's outputs for `attention`: what does not depend on the query, once.
+    """Computes once what `attention` needs of an encoder's outputs, whatever the query.
 
     Args:
         params: as for `attention`.
@@ -35,9 +36,10 @@ def memory(
         valid: False where `values` are padding, whatever they hold there.
 
     Raises:
-        ValueError: parameters that are no score's or whose sizes do not fit, a misshapen `valid`.
+        ValueError: the parameters belong to none of the scores or do not fit, or `valid` is
+            misshapen.
 
-    Source: that of `attention`.
+    Source: as for `attention`.
     """
     values = jnp.asarray(values)
     if valid is not None:
@@ -58,35 +60,35 @@ def memory(
 def attention(
     params: Mapping[str, Any], query: Float[ArrayLike, "B Q"], memory: Memory
 ) -> tuple[Float[Array, "B E"], Float[Array, "B S"]]:
-    r"""The mean of the encoder's outputs e_s, weighted by how well each fits the query q.
+    r"""Returns the mean of the encoder's outputs e_s, weighted by how well each fits the query q.
 
     .. math::
         c = \sum_s a_s e_s, \qquad a = \operatorname{softmax}(\text{score}(q, e_s))
 
-    over the valid source steps; padding has the weight 0 exactly, and where all is padding, so is
-    the context. What the score is, the parameters say:
+    over the valid source steps. The weight of padding is exactly 0; if all steps are padding, the
+    context is 0 too. The parameters determine the score:
 
     ========  ================================  ================================================
     score     equation                          `params`
     ========  ================================  ================================================
     additive  v · tanh(W [q; e] + b)            `attn` with `weight` (A, Q + E) and `bias` (A,);
                                                 `v` with `weight` (1, A)
-    general   q · (W e + b)                     `attn` with `weight` (Q, E), and `bias` (Q,) if
-                                                there is one
+    general   q · (W e + b)                     `attn` with `weight` (Q, E) and optionally `bias`
+                                                (Q,)
     dot       q · e                             none: `{}`
     ========  ================================  ================================================
 
     Args:
         params: as above, under the names of the texts' `Attention` module.
         query: a decoder's hidden state.
-        memory: of `memory(params, encoder_outputs)`, with the same `params`.
+        memory: from `memory(params, encoder_outputs)`, with the same `params`.
 
     Returns:
         `(context, weights)`.
 
     Raises:
-        ValueError: parameters or a query whose sizes do not fit.
-        TypeError: dtypes that are mixed, or a `memory` that is none.
+        ValueError: the sizes of the parameters or the query do not fit.
+        TypeError: dtypes are mixed, or `memory` is not a `Memory`.
 
     Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473, for the additive score;
     Luong, Pham & Manning (2015), https://arxiv.org/abs/1508.04025, for the others.
@@ -102,23 +104,19 @@ def attention(
             f"`memory` must be a Memory, got {type(memory).__name__}: pass memory(params, "
             "outputs), of the same parameters"
         )
-    query, own, size = jnp.asarray(query), {}, memory.keys.shape[-1]
+    query, query_part, size = jnp.asarray(query), {}, memory.keys.shape[-1]
     if "v" in params:
-        own = _split(params, memory.values.shape[-1])[0]
-        size = own["weight"].shape[-1]
-    if query.dtype != memory.values.dtype:
-        raise TypeError(
-            f"`query` is {query.dtype}, but the memory is {memory.values.dtype}: cast one of them; "
-            "nothing is promoted silently"
-        )
+        query_part, _ = _split(params, memory.values.shape[-1])
+        size = query_part["weight"].shape[-1]
+    check_same_dtype("`query`", query, "the memory", memory.values)
     if query.shape != (len(memory.values), size):
         raise ValueError(
             f"`query` must have the shape {(len(memory.values), size)}, (batch, features), got "
             f"{query.shape}: a dot score needs a decoder as wide as the encoder's outputs, the "
             "others have a weight between them"
         )
-    if own:
-        energy = jnp.tanh(linear(own, query)[:, None] + memory.keys)
+    if query_part:
+        energy = jnp.tanh(linear(query_part, query)[:, None] + memory.keys)
         scores = linear(params["v"], energy)[..., 0]
     else:
         scores = jnp.einsum("bq,bsq->bs", query, memory.keys)
@@ -137,9 +135,9 @@ def _check_score(params: Mapping[str, Any]) -> None:
 def _split(
     params: Mapping[str, Any], values_size: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Additive: W [q; e] + b as a part of q's, which has the bias, and one of e's.
+    """Splits W [q; e] + b, of an additive score, into linear layers of q (with the bias) and e.
 
-    General: W e + b is e's alone.
+    A general score has W e + b only, and no layer of q.
     """
     attn = params["attn"]
     check_parts(attn, "weight", optional=["bias"], of="attn")

@@ -1,7 +1,4 @@
-"""torch.optim.lr_scheduler's schedulers, as functions of a count, and as a state.
-
-Without optax, whose schedules these are: functions from a count to a rate.
-"""
+"""torch.optim.lr_scheduler's schedulers: schedules from a count to a rate, and a plateau."""
 
 import math
 from collections.abc import Callable
@@ -9,24 +6,23 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from ._check import check_positive
+from .._check import check_positive, is_traced
 
 
 Schedule = Callable[[Any], Array]
 
 
 def step_lr(lr: Float[ArrayLike, ""], step_size: int, *, gamma: float = 0.1) -> Schedule:
-    r"""A rate that is cut every `step_size` counts: `torch.optim.lr_scheduler.StepLR`.
+    r"""Cuts the rate every `step_size` counts: `torch.optim.lr_scheduler.StepLR`.
 
     .. math:: \eta_t = \eta \gamma^{\lfloor t / size \rfloor}
 
-    What t counts is up to who holds the schedule: an optimiser counts its updates, and
-    ``jaxrnn.training.fit(lr=…)`` its epochs, as torch's loops mostly do. It is
-    `optax.exponential_decay` with ``staircase=True``, but for a γ of 0, which that ignores.
+    An optimiser calls the schedule with the number of its updates t;
+    ``jaxrnn.training.fit(lr=…)`` calls it with the epoch, as most loops in torch do. It is
+    `optax.exponential_decay` with ``staircase=True``, which ignores a γ of 0.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.StepLR.html
 
@@ -41,11 +37,11 @@ def step_lr(lr: Float[ArrayLike, ""], step_size: int, *, gamma: float = 0.1) -> 
 
 
 def exponential_lr(lr: Float[ArrayLike, ""], gamma: float) -> Schedule:
-    r"""A rate that is cut at every count: `torch.optim.lr_scheduler.ExponentialLR`.
+    r"""Cuts the rate at every count: `torch.optim.lr_scheduler.ExponentialLR`.
 
     .. math:: \eta_t = \eta \gamma^t
 
-    It is `step_lr` with a step size of 1; what t counts is said there.
+    It is `step_lr` with a step size of 1, which says what t counts.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ExponentialLR.html
 
@@ -56,12 +52,12 @@ def exponential_lr(lr: Float[ArrayLike, ""], gamma: float) -> Schedule:
 
 
 def cosine_annealing_lr(lr: Float[ArrayLike, ""], T_max: int, *, eta_min: float = 0.0) -> Schedule:
-    r"""Half a cosine down, and up again: `torch.optim.lr_scheduler.CosineAnnealingLR`.
+    r"""Moves the rate along a cosine: `torch.optim.lr_scheduler.CosineAnnealingLR`.
 
     .. math:: \eta_t = \eta_{min} + (\eta - \eta_{min}) (1 + \cos(\pi t / T_{max})) / 2
 
-    `optax.cosine_decay_schedule` stays at its minimum after T_max. What t counts is said in
-    `step_lr`. Torch steps from rate to rate instead, whereby it loses T_max² eps on the way up.
+    `optax.cosine_decay_schedule` stays at its minimum after T_max. `step_lr` says what t counts.
+    Torch steps from rate to rate instead, and loses T_max² eps on the way up.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.CosineAnnealingLR.html;
     Loshchilov & Hutter (2016), https://arxiv.org/abs/1608.03983.
@@ -82,7 +78,7 @@ def cosine_annealing_lr(lr: Float[ArrayLike, ""], T_max: int, *, eta_min: float 
 
 
 class PlateauState(NamedTuple):
-    """The learning rate, and what `torch.optim.lr_scheduler.ReduceLROnPlateau` remembers."""
+    """The learning rate, and the state of `torch.optim.lr_scheduler.ReduceLROnPlateau`."""
 
     lr: Float[Array, ""]
     best: Float[Array, ""]
@@ -91,7 +87,7 @@ class PlateauState(NamedTuple):
 
 
 class Plateau(NamedTuple):
-    """A pair of pure functions, as optax's transformations are."""
+    """A pair of pure functions, like optax's transformations."""
 
     init: Callable[[], PlateauState]
     step: Callable[[PlateauState, Any], PlateauState]
@@ -112,26 +108,27 @@ def reduce_lr_on_plateau(
     r"""Cuts the rate when a metric stops improving: `torch.optim.lr_scheduler.ReduceLROnPlateau`.
 
     After more than `patience` epochs that are not better than the best by `threshold`, :math:`\eta'
-    = \max(\eta \cdot factor, min\_lr)`, unless that is a change of `eps` or less. The `cooldown`
-    epochs after it count as none.
+    = \max(\eta \cdot factor, min\_lr)`, unless that changes the rate by `eps` or less. The
+    `cooldown` epochs after a cut do not count.
 
-    It is called once an epoch, as in torch, and its state holds the rate, which each step hands to
-    its optimiser: ``adam(plateau_state.lr).update(…)``, within jit and scan. (The optimiser's own
-    state does not depend on the rate.) `optax.contrib.reduce_on_plateau` instead is a link of the
-    chain, called with every batch, and knows a scale only: neither `min_lr` nor `eps` can be said
-    in it; its patience is torch's plus one.
+    It is called once an epoch, as in torch. Its state holds the rate, which each step passes to its
+    optimiser: ``adam(plateau_state.lr).update(…)``, also within jit and scan. (The optimiser's own
+    state does not depend on the rate.) `optax.contrib.reduce_on_plateau` is a link of the chain,
+    which is called with every batch and has a scale instead of a rate. It has no `min_lr` and no
+    `eps`, and its patience is torch's plus one.
 
     Args:
-        lr: the rate at first.
+        lr: the first rate.
         mode: whether `"min"` or `"max"` is better.
-        threshold_mode: better than best · (1 ∓ threshold) with `"rel"`, best ∓ threshold with
-            `"abs"`. NaN is never better.
+        threshold_mode: with `"rel"`, a metric is better if it beats best · (1 ∓ threshold), with
+            `"abs"`, best ∓ threshold. NaN is never better.
 
     Returns:
-        `init()`, a `PlateauState`, and `step(state, metric)`, the next.
+        Functions `init()`, which returns a `PlateauState`, and `step(state, metric)`, which returns
+        the next one.
 
     Raises:
-        ValueError: an unknown mode, a factor of 1 or more, or a negative `lr`.
+        ValueError: a mode is unknown, the factor is 1 or more, or `lr` is negative.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.optim.lr_scheduler.ReduceLROnPlateau.html
 
@@ -179,7 +176,7 @@ def check_rates(**numbers: Any) -> None:
     check_scalars(**numbers)
     for name, number in numbers.items():
         # In numpy, because under jit JAX would make a tracer of a constant, too.
-        if not isinstance(number, Tracer) and not np.asarray(number) >= 0:
+        if not is_traced(number) and not np.asarray(number) >= 0:
             raise ValueError(f"`{name}` must be at least 0, got {number}")
 
 

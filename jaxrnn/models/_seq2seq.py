@@ -1,11 +1,10 @@
 """Sequence to sequence: an encoder, and a decoder that may attend to its outputs.
 
-The parameters say which cells, how many layers, one direction or two, and whether and how the
-decoder attends. `_decode` has the searches over the same `decoder_step`.
+The parameters determine the cells, the layers, one direction or two, and whether and how the
+decoder attends. `_decode` searches with the same `decoder_step`.
 """
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import jax
@@ -13,11 +12,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
-from ._attention import Memory, attention, memory
-from ._check import check_key, check_lengths, check_positive
-from ._init import init_embedding, init_linear, init_of
-from ._layers import Lengths
-from ._nn import (
+from .._check import check_dtype, check_key, check_lengths, check_positive, is_number
+from .._init import init_embedding, init_linear, init_of
+from .._layers import Lengths
+from .._nn import (
     LAYERS,
     check_ids,
     check_parts,
@@ -28,10 +26,8 @@ from ._nn import (
     rows,
     valid_steps,
 )
-from ._params import structure
-
-
-Params = Mapping[str, Any]
+from .._params import structure
+from ._attention import Memory, attention, memory
 
 
 def init_seq2seq(
@@ -47,30 +43,30 @@ def init_seq2seq(
     attention: str | None = None,
     dtype: Any = float,
 ) -> dict[str, Any]:
-    """Parameters for `seq2seq`, distributed as torch's would be.
+    """Returns parameters for `seq2seq`, distributed as torch's are.
 
     Args:
         key: a `jax.random` key.
-        source_size: tokens of the source vocabulary.
-        target_size: tokens of the target vocabulary.
+        source_size: number of tokens in the source vocabulary.
+        target_size: number of tokens in the target vocabulary.
         embedding_dim: features of both embeddings.
-        hidden_size: of the encoder, for each direction. The decoder's is the same, or twice that
-            where the encoder is bidirectional.
+        hidden_size: features of h in the encoder, for each direction. The decoder has as many, or
+            twice as many if the encoder is bidirectional.
         kind: `"rnn"`, `"lstm"` or `"gru"`.
-        num_layers: of encoder and decoder.
+        num_layers: number of layers of the encoder and of the decoder.
         bidirectional: whether the encoder runs both ways.
         attention: `None`, `"additive"`, `"general"` or `"dot"`.
         dtype: of the parameters.
 
     Returns:
-        `{"encoder": {"embedding", kind}, "decoder": {"embedding", kind, "fc"}}`, and with
-        attention other than `"dot"` the decoder's `"attention"`.
+        `{"encoder": {"embedding", kind}, "decoder": {"embedding", kind, "fc"}}`; the decoder also
+        has `"attention"` if that is additive or general.
 
     Raises:
-        ValueError: a size that is no positive integer, an unknown `kind` or `attention`.
-        TypeError: `key` is no key, or `dtype` not floating.
+        ValueError: a size is not a positive integer, or `kind` or `attention` is unknown.
+        TypeError: `key` is not a key, or `dtype` is not floating.
 
-    Source: that of `seq2seq`.
+    Source: as for `seq2seq`.
 
     >>> params = init_seq2seq(jax.random.key(0), 9, 8, 4, 5, attention="additive")
     >>> params["decoder"]["lstm"]["weight_ih_l0"].shape, sorted(params["decoder"])
@@ -88,7 +84,9 @@ def init_seq2seq(
     encoder = {
         "embedding": init_embedding(next(keys), source_size, embedding_dim, dtype=dtype),
         kind: init(
-            *(next(keys), embedding_dim, hidden_size),
+            next(keys),
+            embedding_dim,
+            hidden_size,
             num_layers=num_layers,
             bidirectional=bidirectional,
             dtype=dtype,
@@ -112,21 +110,21 @@ def init_seq2seq(
 
 
 def encoder(
-    params: Params, source: Integer[ArrayLike, "B S"], *, lengths: Lengths | None = None
+    params: Mapping[str, Any], source: Integer[ArrayLike, "B S"], *, lengths: Lengths | None = None
 ) -> tuple[Float[Array, "B S E"], Any]:
     """Embeds and reads the source: the texts' `Encoder`.
 
     Args:
         params: `embedding`, and `rnn`, `lstm` or `gru` of any layers, in one direction or two.
         source: tokens.
-        lengths: (B,) how many of each sequence are valid, traced or not.
+        lengths: (B,) how many tokens of each sequence are valid.
 
     Returns:
         `(outputs, state)`: the last layer's output at every step, and each layer's final state,
         both directions of a bidirectional layer side by side, (L, B, D·H), as a decoder takes it.
 
     Raises:
-        ValueError, TypeError: those of `embedding` and `lstm`.
+        ValueError, TypeError: as `embedding` and `lstm`.
 
     Source: Sutskever, Vinyals & Le (2014), https://arxiv.org/abs/1409.3215.
 
@@ -140,14 +138,17 @@ def encoder(
     x = embedding(params["embedding"], source)
     outputs, state = recurrent(params, x, lengths=lengths)
     directions = structure(recurrent_layers(params)).num_directions
-    beside = lambda a: jnp.concatenate([a[d::directions] for d in range(directions)], axis=-1)
-    return outputs, jax.tree.map(beside, state)
+    join = lambda a: jnp.concatenate([a[d::directions] for d in range(directions)], axis=-1)
+    return outputs, jax.tree.map(join, state)
 
 
 def decoder_step(
-    params: Params, token: Integer[ArrayLike, " B"], state: Any, memory: Memory | None = None
+    params: Mapping[str, Any],
+    token: Integer[ArrayLike, " B"],
+    state: Any,
+    memory: Memory | None = None,
 ) -> tuple[Float[Array, "B V"], Any, Float[Array, "B S"] | None]:
-    r"""One step of the decoder: the texts' `Decoder`, or `AttentionDecoder` where it attends.
+    r"""Predicts one token: the texts' `Decoder`, or `AttentionDecoder` if it attends.
 
     .. math::
         c &= \operatorname{attention}(h_{t-1}, e) \\
@@ -160,15 +161,15 @@ def decoder_step(
     Args:
         params: `embedding`, `rnn`, `lstm` or `gru`, `fc`, and for an additive or general score
             `attention`.
-        token: the token before.
-        state: the state before, (L, B, H).
-        memory: of `memory(params.get("attention", {}), encoder_outputs)`, to attend to.
+        token: the previous token.
+        state: the previous state, (L, B, H).
+        memory: from `memory(params.get("attention", {}), encoder_outputs)`, to attend to.
 
     Returns:
         `(logits, state, weights)`; `weights` are None without attention.
 
     Raises:
-        ValueError: sizes that do not fit, no `memory` for a decoder that attends.
+        ValueError: sizes do not fit, or a decoder that attends has no `memory`.
 
     Source: Bahdanau, Cho & Bengio (2015), https://arxiv.org/abs/1409.0473.
     """
@@ -177,14 +178,7 @@ def decoder_step(
     x, weights = embedding(params["embedding"], token), None
     kind, wanted, *_ = structure(recurrent_layers(params))
     if wanted != x.shape[-1]:
-        width = memory.values.shape[-1] if isinstance(memory, Memory) else 0
-        if not isinstance(memory, Memory) or wanted != x.shape[-1] + width:
-            other = f"`memory` {width}" if width else "there is no `memory`"
-            raise ValueError(
-                f"the decoder's `{kind}` takes {wanted} features, but the embedding has "
-                f"{x.shape[-1]}, and {other}: pass memory(params.get('attention', {{}}), outputs) "
-                "of the encoder's outputs"
-            )
+        _check_memory(memory, kind, wanted, x.shape[-1])
         if state is None:
             raise ValueError("`state` must be the encoder's, because attention asks with it")
         h = state[0] if isinstance(state, tuple | list) else state
@@ -199,8 +193,20 @@ def decoder_step(
     return linear(params["fc"], y[:, 0]), state, weights
 
 
+def _check_memory(memory: Any, kind: str, wanted: int, embedded: int) -> None:
+    """The recurrent layer must take as many features as the embedding and the memory have."""
+    width = memory.values.shape[-1] if isinstance(memory, Memory) else 0
+    if not isinstance(memory, Memory) or wanted != embedded + width:
+        other = f"`memory` {width}" if width else "there is no `memory`"
+        raise ValueError(
+            f"the decoder's `{kind}` takes {wanted} features, but the embedding has {embedded}, "
+            f"and {other}: pass memory(params.get('attention', {{}}), outputs) of the encoder's "
+            "outputs"
+        )
+
+
 def seq2seq(
-    params: Params,
+    params: Mapping[str, Any],
     source: Integer[ArrayLike, "B S"],
     target: Integer[ArrayLike, "B T"],
     *,
@@ -212,9 +218,9 @@ def seq2seq(
     """Reads a source and predicts a target: the texts' `Seq2Seq`, with attention or without.
 
     A loss leaves out step 0: ``cross_entropy(jnp.moveaxis(outputs[:, 1:], -1, 1), target[:, 1:],
-    ignore_index=0)``. An `rnn` is one with tanh.
+    ignore_index=0)``. The nonlinearity of an `rnn` is tanh.
 
-    The loop that this replaces::
+    It replaces this loop::
 
         token, outputs[:, 0] = target[:, 0], 0
         for t in range(1, T):
@@ -224,22 +230,23 @@ def seq2seq(
     Args:
         params: `{"encoder": …, "decoder": …}`, as `init_seq2seq` makes them.
         source: tokens.
-        target: tokens, the first of which starts the decoder.
-        lengths: (B,) how many tokens of each source are valid: padding changes nothing, and gets
-            the attention weight 0.
-        teacher_forcing_ratio: the probability that the next step is fed the true token instead of
+        target: tokens; the first one starts the decoder.
+        lengths: (B,) how many tokens of each source are valid. Padding changes nothing, and its
+            attention weight is 0.
+        teacher_forcing_ratio: the probability that the next step gets the true token instead of
             the most likely one. 0 and 1 need no key.
-        key: a `jax.random` key, from which one coin is tossed for every step.
-        coins: the coins themselves, True for the true token, instead of a ratio and a key. The
-            last one has no effect.
+        key: a `jax.random` key, with which one coin is tossed for every step.
+        coins: the coins, True for the true token, instead of a ratio and a key. The last one has
+            no effect.
 
     Returns:
         `(outputs, weights)`: logits, zeros at step 0; and the attention weights, zeros at step 0,
         or None without attention.
 
     Raises:
-        ValueError: no `key` and no `coins`, a ratio outside [0, 1], sizes that do not fit.
-        TypeError: tokens that are no integers, coins that are not boolean.
+        ValueError: `key` and `coins` are both missing, the ratio is outside [0, 1], or sizes do
+            not fit.
+        TypeError: tokens are not integers, or coins are not boolean.
 
     Source: Sutskever, Vinyals & Le (2014), https://arxiv.org/abs/1409.3215; teacher forcing:
     Williams & Zipser (1989); the coins: Bengio et al. (2015), https://arxiv.org/abs/1506.03099.
@@ -254,23 +261,24 @@ def seq2seq(
     if target.shape[1] == 0:
         raise ValueError("`target` must have at least its first token, which starts the decoder")
     coins = _coins(target.shape[1] - 1, teacher_forcing_ratio, key, coins)
-    state, seen = read(params, source, lengths)
-    if len(target) != len(seen.values):
-        raise ValueError(f"`source` has {len(seen.values)} sequences, `target` {len(target)}")
+    state, encoded = read(params, source, lengths)
+    if len(target) != len(encoded.values):
+        raise ValueError(f"`source` has {len(encoded.values)} sequences, `target` {len(target)}")
 
     def step(carry: Any, inputs: Any) -> Any:
         token, state = carry
         true, coin = inputs
-        logits, state, weights = decoder_step(params["decoder"], token, state, seen)
+        logits, state, weights = decoder_step(params["decoder"], token, state, encoded)
         token = jnp.where(coin, true, logits.argmax(-1).astype(true.dtype))
         return (token, state), (logits, weights)
 
-    _, every = jax.lax.scan(step, (target[:, 0], state), (target.T[1:], coins))
+    _, steps = jax.lax.scan(step, (target[:, 0], state), (target.T[1:], coins))
     pad = lambda a: jnp.pad(jnp.swapaxes(a, 0, 1), ((0, 0), (1, 0), (0, 0)))
-    return jax.tree.map(pad, every)
+    return jax.tree.map(pad, steps)
 
 
-def read(params: Params, source: Any, lengths: Any) -> tuple[Any, Memory]:
+def read(params: Mapping[str, Any], source: Any, lengths: Any) -> tuple[Any, Memory]:
+    """Encodes the source: returns the decoder's first state, and what it attends to."""
     outputs, state = encoder(params["encoder"], source, lengths=lengths)
     valid = None
     if lengths is not None:
@@ -279,19 +287,20 @@ def read(params: Params, source: Any, lengths: Any) -> tuple[Any, Memory]:
 
 
 def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
+    """Returns a coin for every step after the first, True for the true token."""
     if coins is not None:
         coins = jnp.asarray(coins)
         if key is not None:
             raise ValueError("`coins` come instead of `key`, got both")
-        if coins.dtype != bool and coins.size:
-            raise TypeError(f"`coins` must be boolean, True for the true token, got {coins.dtype}")
+        if coins.size:
+            check_dtype("coins", coins.dtype, jnp.bool_, "boolean, True for the true token")
         if coins.shape != (steps,):
             raise ValueError(
                 f"`coins` must have the shape {(steps,)}, one for every step after the first, got "
                 f"{coins.shape}"
             )
         return coins
-    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 0 <= float(ratio) <= 1:
+    if not is_number(ratio) or not 0 <= float(ratio) <= 1:
         raise ValueError(
             f"`teacher_forcing_ratio` must be between 0 and 1, got {ratio!r}: a Python number"
         )
@@ -306,15 +315,14 @@ def _coins(steps: int, ratio: Any, key: Any, coins: Any) -> Array:
     return jax.random.bernoulli(key, jnp.float32(ratio), (steps,))
 
 
-def vocabulary_size(params: Params) -> int:
-    """Of the target: how many tokens the decoder tells apart."""
+def vocabulary_size(params: Mapping[str, Any]) -> int:
+    """Returns how many tokens the target's vocabulary has."""
     check_parts(params, "encoder", "decoder")
     decoder = params["decoder"]
     check_parts(decoder, "embedding", "fc", optional=[*LAYERS, "attention"], of="decoder")
-    words = rows(params["decoder"]["fc"])
-    if rows(params["decoder"]["embedding"]) < words:
+    words, known = rows(decoder["fc"]), rows(decoder["embedding"])
+    if known < words:
         raise ValueError(
-            f"the decoder's `fc` gives {words} tokens, but its `embedding` knows "
-            f"{rows(params['decoder']['embedding'])}"
+            f"the decoder's `fc` gives {words} tokens, but its `embedding` knows {known}"
         )
     return words

@@ -1,0 +1,34 @@
+"""Conventions that lose gradients, though the outputs are right."""
+
+from collections.abc import Iterator, Sequence
+
+from ...cases import Case
+from .convention import Convention, each
+
+
+def lost_gradients(case: Case, zero: Sequence[str]) -> Iterator[Convention]:
+    """`zero` names the arrays that the port's gradients are 0 for."""
+    states = ["hc", "h", "c"] if case.structure.gates == 4 else ["h"]
+    detached = {
+        f"passes no gradient back from step to step through {' and '.join(names)}": names
+        for names in ([] if case.cell else states)
+    }
+    yield from each(
+        "gradient",
+        "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short",
+        "how",
+        {what: {"detached": names} for what, names in detached.items()},
+    )
+    if case.nonlinearity == "relu":
+        yield Convention(
+            "has a derivative of 1/2 where relu's argument is 0 (jnp.maximum)",
+            "gradient",
+            "jax.nn.relu, whose derivative there is 0, as torch's",
+            {"candidate": "maximum"},
+        )
+    if zero:
+        yield Convention(
+            f"passes no gradient back to {', '.join(f'`{name}`' for name in zero)}",
+            "constant",
+            "no stop_gradient on it, and no copy made outside of what is differentiated",
+        )
