@@ -112,21 +112,22 @@ def test_what_is_not_installed(monkeypatch):
     assert bench.installed(["jaxrnn", "haiku", "linen"]) == ["jaxrnn", "linen"]
 
 
+@pytest.mark.slow
 def test_a_run(capsys, tmp_path, monkeypatch):
     """In real processes."""
     monkeypatch.setattr(bench, "TURNS", 2)
     path, picture = tmp_path / "bench.json", tmp_path / "bench.png"
     what = ["--cell", "gru", "--mode", "training", "--shape", "3,4,5,6,ragged", "--threads", "1"]
-    others = ["--peer", "torch", "--peer", "linen"]
-    assert main(["bench", *what, *others, "--json", str(path), "--plot", str(picture)]) == 0
+    files = ["--json", str(path), "--plot", str(picture)]
+    assert main(["bench", *what, "--peer", "torch", *files]) == 0
     out = capsys.readouterr().out
     assert "× faster than" in out
     machine, rows = bench_report.read(path)
     assert machine["threads"] == 1
     assert machine["gflops"] > 1
-    assert {"jax", "torch", "flax"} <= machine["versions"].keys()
-    assert [r.implementation for r in rows] == ["jaxrnn", "torch", "linen"]
-    ours, torch, linen = rows
+    assert {"jax", "torch"} <= machine["versions"].keys()
+    assert [r.implementation for r in rows] == ["jaxrnn", "torch"]
+    ours, torch = rows
     assert (ours.picked, bool(ours.why), ours.ratio) == ("fused", True, 1.0)
     for r in rows:
         assert 0 < r.p10 <= r.median <= r.p90 < r.first * 100
@@ -140,7 +141,7 @@ def test_a_run(capsys, tmp_path, monkeypatch):
         peak = max(machine["gflops"], machine["at_end"]["gflops"])
         np.testing.assert_allclose(r.of_peak, r.gflops / peak)
     assert torch.trace is torch.temp_bytes is None
-    assert min(ours.trace, ours.compile, linen.trace, linen.compile, linen.temp_bytes) > 0
+    assert min(ours.trace, ours.compile, ours.temp_bytes) > 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     json.loads(path.read_text(), parse_constant=pytest.fail)
 

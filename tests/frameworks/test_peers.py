@@ -22,7 +22,8 @@ def as_in_a_worker(monkeypatch):
 def strays(name, cell, shape, mode):
     """The error of an implementation, as the bench measures it."""
     case = bench.case_of(cell, shape)
-    _, arrays = bench_worker.prepare(name, case, mode == "training")
+    costs, arrays = bench_worker.prepare(name, case, mode == "training")
+    assert min(costs["trace"], costs["compile"], costs["temp_bytes"]) > 0
     return bench.error_of(case, bench_worker.truth(case), arrays)
 
 

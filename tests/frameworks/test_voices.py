@@ -15,8 +15,16 @@ from parity.frameworks import voices
 from parity.frameworks.voices import Job, Voice, Voiced, alone, listen, networks, weigh
 
 
-[RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])
-[LSTM_ONE, LSTM_TWO, LSTM_LENGTHS] = networks(["lstm"])
+def short(kinds):
+    """The networks of these kinds on three short sequences; numpy takes long for long ones."""
+    return [
+        case._replace(time=3, batch=3, lengths=case.lengths and (2, 3, 1))
+        for case in networks(kinds)
+    ]
+
+
+[RNN_ONE, RNN_TWO, RNN_LENGTHS] = short(["rnn"])
+[LSTM_ONE, LSTM_TWO, LSTM_LENGTHS] = short(["lstm"])
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +67,7 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_all_agree():
     """In float64, which the bench does not see; in float32 it holds the peers against torch."""
@@ -70,7 +79,7 @@ def test_all_agree():
 
 @pytest.mark.parametrize("kind", voices.KINDS)
 def test_onnxruntime(kind):
-    *_, lengths = networks([kind])
+    *_, lengths = short([kind])
     names = ("numpy", "torch", "onnxruntime")
     assert statuses(lengths, "float32", *names) == dict.fromkeys(names, "agrees")
 
@@ -143,7 +152,12 @@ NAMES = ["numpy", "torch", "haiku", "onnxruntime"]
 ASKED = [word for name in NAMES for word in ("--voice", name)]
 
 
-def test_command(capsys, tmp_path):
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(voices, "networks", short)
+
+
+def test_command(capsys, tmp_path, few):
     path = tmp_path / "voices.json"
     assert main([*COMMAND, *ASKED, "--json", str(path)]) == 0
     out = capsys.readouterr().out
@@ -158,7 +172,7 @@ def test_command(capsys, tmp_path):
     assert len(written["results"]) == 12
 
 
-def test_command_names_who_is_wrong(capsys, monkeypatch):
+def test_command_names_who_is_wrong(capsys, monkeypatch, few):
     monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(swapped_rnn, ("onnxruntime",)))
     assert main([*COMMAND, *ASKED]) == 1
     out = " ".join(capsys.readouterr().out.split())  # however the lines are folded

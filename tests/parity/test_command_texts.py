@@ -1,6 +1,7 @@
 """The commands `documents` and `training`: what they print and write, and how they exit."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -24,7 +25,13 @@ def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def test_documents(capsys, tmp_path):
+@pytest.fixture
+def here(monkeypatch):
+    """All work is done in this process; the case table is tested in several."""
+    monkeypatch.setattr(parity.workers, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+
+
+def test_documents(capsys, tmp_path, here):
     path = tmp_path / "report.json"
     assert main(["documents", "0.7", "0.1", "--json", str(path)]) == 0
     *lines, versions, last = capsys.readouterr().out.splitlines()
