@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..frameworks import voices
-from ..frameworks.voices import APART, Voiced, alone, version_of
+from ..frameworks.voices import APART, Answer, alone, version_of
 from ..report.blocks import finite
 from ..report.tables import versions, versions_line, write_json
 from ..workers import spread
@@ -48,7 +48,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     ]
     start = time.perf_counter()
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
-    results = progress(console, spread(voices.listen, work), len(work) * len(names))
+    results = progress(console, spread(voices.run, work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
     _show(console, results)
     console.print(versions_line("cpu"))
@@ -58,7 +58,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     return int(any(result.status in voices.APART for result in results))
 
 
-def _show(console: Console, results: Sequence[Voiced]) -> None:
+def _show(console: Console, results: Sequence[Answer]) -> None:
     """Prints a line for each voice, why some are silent, and which stand alone."""
     console.print(_table(results))
     for voice, answers in _by_voice(results).items():
@@ -76,12 +76,12 @@ def _show(console: Console, results: Sequence[Voiced]) -> None:
         console.print(f"    {line}")
 
 
-def _by_voice(results: Sequence[Voiced]) -> dict[str, list[Voiced]]:
+def _by_voice(results: Sequence[Answer]) -> dict[str, list[Answer]]:
     voices = dict.fromkeys(result.voice for result in results)
     return {voice: [r for r in results if r.voice == voice] for voice in voices}
 
 
-def _table(results: Sequence[Voiced]) -> Table:
+def _table(results: Sequence[Answer]) -> Table:
     """Makes a table of a row for each voice, with a line for each dtype; it fits 80 columns."""
     kinds = list(dict.fromkeys(result.kind for result in results))
     dtypes = list(dict.fromkeys(result.dtype for result in results))
@@ -101,14 +101,14 @@ def _table(results: Sequence[Voiced]) -> Table:
     return table
 
 
-def _error(results: Sequence[Voiced], kind: str, dtype: str) -> str:
+def _error(results: Sequence[Answer], kind: str, dtype: str) -> str:
     """The error of the part that used most of its allowance."""
     judged = [r for r in results if (r.kind, r.dtype) == (kind, dtype) and r.used is not None]
     worst = max(judged, key=lambda r: r.used or 0, default=None)
     return "–" if worst is None else f"{worst.error:.1e}"
 
 
-def _verdict(results: Sequence[Voiced], seconds: float) -> str:
+def _verdict(results: Sequence[Answer], seconds: float) -> str:
     """The closing line."""
     where = lambda *statuses: {result.where for result in results if result.status in statuses}
     apart = len(where(*APART))
@@ -119,7 +119,7 @@ def _verdict(results: Sequence[Voiced], seconds: float) -> str:
     )
 
 
-def _write(path: pathlib.Path, results: Sequence[Voiced]) -> None:
+def _write(path: pathlib.Path, results: Sequence[Answer]) -> None:
     """Writes everything as JSON."""
     packages = {"voices": {result.voice: version_of(result.voice) for result in results}}
     write_json(path, [finite(r._asdict()) for r in results], versions("cpu") | packages)

@@ -44,7 +44,7 @@ class Job(NamedTuple):
     voices: tuple[str, ...]
 
 
-class Voiced(NamedTuple):
+class Answer(NamedTuple):
     """The verdict on one voice and one network; `error` is the distance from the majority's first.
 
     `status` is "agrees", "DIFFERS", "other" (the voice lacks the network or computes another
@@ -87,13 +87,13 @@ def installed(names: Sequence[str]) -> list[str]:
     return [name for name in names if all(map(peers.is_installed, VOICES[name].distributions))]
 
 
-def listen(job: Job, device: str = "cpu") -> list[Voiced]:
+def run(job: Job, device: str = "cpu") -> list[Answer]:
     """Computes one network in all voices and judges them."""
     os.environ["KERAS_BACKEND"] = "jax"
     case, dtype, names = job
     kind, data = case.structure.kind, draw(case, dtype)
     answers: dict[str, Arrays] = {}
-    results: dict[str, Voiced] = {}
+    results: dict[str, Answer] = {}
     for name in names:
         status, why = "other", peers.DIFFERS.get((name, kind), "")
         if dtype != "float32":
@@ -105,7 +105,7 @@ def listen(job: Job, device: str = "cpu") -> list[Voiced]:
             why = str(error)
         except Exception as error:  # the other voices still count
             status, why = "failed", peers.first_line(error)
-        results[name] = Voiced(case.group, kind, dtype, name, status, why)
+        results[name] = Answer(case.group, kind, dtype, name, status, why)
     for name, (wrong, verdict) in weigh(case, dtype, data, answers).items():
         worst = verdict.worst
         results[name] = results[name]._replace(
@@ -120,11 +120,13 @@ def weigh(
 ) -> dict[str, tuple[str, Verdict]]:
     """Returns what is wrong with each voice, if anything, and its distance from the majority."""
     plain = truth.run(case, data)
-    held = _holder(case, dtype, data, plain)
+    verdict_of = _judge(case, dtype, data, plain)
     # A voice without gradients cannot vouch for the gradients of others.
     shapes = lambda arrays: {name: a.shape for name, a in arrays.items()}
-    whole = [one for one in answers if shapes(answers[one]) == shapes(plain)]
-    rows = {one: {other: held(answers[one], answers[other]) for other in answers} for one in whole}
+    whole = {name: a for name, a in answers.items() if shapes(a) == shapes(plain)}
+    rows = {
+        one: {other: verdict_of(a, b) for other, b in answers.items()} for one, a in whole.items()
+    }
     if not rows:
         nothing = Block("nothing", "", np.nan, np.nan, np.nan, (), None)
         return {name: ("no majority", Verdict([nothing], [], [])) for name in answers}
@@ -135,7 +137,7 @@ def weigh(
     return {name: (wrong(verdict), verdict) for name, verdict in rows[first].items()}
 
 
-def _holder(
+def _judge(
     case: Case, dtype: str, data: Data, plain: Arrays
 ) -> Callable[[Arrays, Arrays], Verdict]:
     """Returns a function that judges one voice's arrays by another's.
@@ -147,7 +149,7 @@ def _holder(
     cuts = lambda name: cut(layout(case), data.params, name, plain[name].shape)
     shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
 
-    def held(one: Arrays, other: Arrays) -> Verdict:
+    def verdict_of(one: Arrays, other: Arrays) -> Verdict:
         names = [name for name in one if name in other or name in output_shapes(case)]
         wide = {name: one[name].astype(np.longdouble) for name in names}
         runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
@@ -155,7 +157,7 @@ def _holder(
         shared = {name: a for name, a in other.items() if name in names}
         return judge(wide, [first, *runs], shared, cuts, eps)
 
-    return held
+    return verdict_of
 
 
 def _wrong(verdict: Verdict, first: str) -> str:
@@ -166,7 +168,7 @@ def _wrong(verdict: Verdict, first: str) -> str:
     return ""
 
 
-def alone(results: Sequence[Voiced]) -> list[str]:
+def alone(results: Sequence[Answer]) -> list[str]:
     """Returns a line for each network on which not all agree, which names those that differ."""
     lines = []
     for where in dict.fromkeys(result.where for result in results):

@@ -127,13 +127,13 @@ def test_a_run(capsys, tmp_path, monkeypatch):
     assert machine["gflops"] > 1
     assert {"jax", "torch"} <= machine["versions"].keys()
     assert [r.implementation for r in rows] == ["jaxrnn", "torch"]
-    ours, torch = rows
-    assert (ours.picked, bool(ours.why), ours.ratio) == ("fused", True, 1.0)
+    own, torch = rows
+    assert (own.picked, bool(own.why), own.ratio) == ("fused", True, 1.0)
     for r in rows:
         assert 0 < r.p10 <= r.median <= r.p90 < r.first * 100
         assert r.calls >= 4
         assert r.error < 1e-6
-        np.testing.assert_allclose(r.ratio, r.median / ours.median)
+        np.testing.assert_allclose(r.ratio, r.median / own.median)
         np.testing.assert_allclose(r.us_per_step, r.median * 1e6 / 4)
         np.testing.assert_allclose(r.sequences_per_s, 3 / r.median)
         count = bench.flops(bench.case_of("gru", "3,4,5,6,ragged"), True)
@@ -141,7 +141,7 @@ def test_a_run(capsys, tmp_path, monkeypatch):
         peak = max(machine["gflops"], machine["at_end"]["gflops"])
         np.testing.assert_allclose(r.of_peak, r.gflops / peak)
     assert torch.trace is torch.temp_bytes is None
-    assert min(ours.trace, ours.compile, ours.temp_bytes) > 0
+    assert min(own.trace, own.compile, own.temp_bytes) > 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     json.loads(path.read_text(), parse_constant=pytest.fail)
 
@@ -174,8 +174,8 @@ def test_who_fails_is_left_out():
     }
     case, steps = bench.case_of("gru", "3,4,5,6"), []
     rows = bench.measure(pools, [*pools], case, "training", truth, lambda: steps.append(None))
-    ours = rows[0]
-    assert (ours.median, ours.error, ours.trace, ours.calls) == (0.5, 0.0, 1.0, bench.TURNS)
+    own = rows[0]
+    assert (own.median, own.error, own.trace, own.calls) == (0.5, 0.0, 1.0, bench.TURNS)
     assert [(row.median, row.remark) for row in rows[1:]] == [
         (None, "failed: RuntimeError: out of"),
         (None, "no such cell"),
