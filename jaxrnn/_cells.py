@@ -136,7 +136,7 @@ def rnn_cell(
     >>> rnn_cell(params, jnp.ones(1), nonlinearity="relu")
     Array([1.], dtype=float32)
     """
-    return _run(rnn_step(nonlinearity), *check_cell("rnn_cell", params, x, state))
+    return _run("rnn_cell", rnn_step(nonlinearity), params, x, state)
 
 
 def lstm_cell(
@@ -191,7 +191,7 @@ def lstm_cell(
     Array([0.5], dtype=float32)
     """
     step = layer_norm_lstm_step if structure(params, "lstm_cell").layer_norm else lstm_step
-    return _run(step, *check_cell("lstm_cell", params, x, state))
+    return _run("lstm_cell", step, params, x, state)
 
 
 def gru_cell(
@@ -230,9 +230,10 @@ def gru_cell(
     >>> gru_cell(params, jnp.ones(1), jnp.ones(1))
     Array([0.5], dtype=float32)
     """
-    return _run(gru_step, *check_cell("gru_cell", params, x, state))
+    return _run("gru_cell", gru_step, params, x, state)
 
 
-def _run(step: Step, params: Mapping[str, Array], x: Array, state: Any) -> Any:
-    new = step(jax.tree.map(widen, dict(params)), x, jax.tree.map(widen, state))
+def _run(kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any) -> Any:
+    arrays, x, state = check_cell(kind, params, x, state)
+    new = step(jax.tree.map(widen, arrays), x, jax.tree.map(widen, state))
     return jax.tree.map(lambda a: a.astype(x.dtype), new)

@@ -41,7 +41,8 @@ def dropout_masks(
     """
     check_dropout(dropout)
     check_key(key)
-    return draw(key, dropout, _between(*_read(params, x)))
+    s, x = _layer_of(params, x, batch_first=False)
+    return draw(key, dropout, _between(s, x))
 
 
 def recurrent_dropout_masks(
@@ -78,8 +79,8 @@ def recurrent_dropout_masks(
     """
     check_dropout(recurrent_dropout, "recurrent_dropout")
     check_key(key)
-    shape = _within(*_read(params, x, batch_first), batch_first)
-    return draw(_recurrent_key(key), recurrent_dropout, shape)
+    s, x = _layer_of(params, x, batch_first)
+    return draw(_recurrent_key(key), recurrent_dropout, _within(s, x, batch_first))
 
 
 def drop(x: Float[Array, "..."], mask: Bool[Array, "..."], dropout: float) -> Float[Array, "..."]:
@@ -138,9 +139,7 @@ def _masks(
     return draw(_recurrent_key(key) if prefix else key, dropout, shape)
 
 
-def _checked(
-    params: Mapping[str, Any], x: Any, batch_first: bool = False
-) -> tuple[Structure, Array]:
+def _layer_of(params: Mapping[str, Any], x: Any, batch_first: bool) -> tuple[Structure, Array]:
     """The structure and the input of a layer of any kind."""
     kind = structure(params).kind
     if kind.endswith("_cell"):
