@@ -14,9 +14,8 @@ from torch import nn
 
 import parity
 from parity.criterion import Block, Verdict
-from parity.report.pictures import page
 from parity.pair import Result
-from parity.report.port import Report
+from parity.report.port import Report, page
 
 
 pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
@@ -149,7 +148,8 @@ def test_the_page_is_whole_and_stands_alone(agreeing, failing):
 
 
 def test_a_page_of_one_report(agreeing):
-    text = agreeing._replace(name="<script>alert(1)</script>", maps=[]).to_html()
+    result = agreeing.result._replace(name="<script>alert(1)</script>")
+    text = agreeing._replace(result=result, maps=[]).to_html()
     assert Parsed(text).tags.count("section") == 1
     assert "<script>" not in text
 
