@@ -250,7 +250,8 @@ MISTAKES = {
     "dropout keeps what it should drop": Mistake("1.3", "trained",
         given(head=lambda x, head: ~head)),
     "a gradient for the padding's embedding": Mistake("1.3", "evaluated",
-        instead(_sequence_model, "embedding", lambda right, params, ids, padding_idx: right(params, ids))),
+        instead(_sequence_model, "embedding",
+                lambda right, params, ids, padding_idx: right(params, ids))),
     "first layer's final state": Mistake("1.5", "GRUClassifier, evaluated", instead(_nn, "pool",
         lambda right, how, y, state, lengths: state[0])),
     "lengths ignored": Mistake("1.10", "packed", lambda right: lambda params, x, lengths: right(
