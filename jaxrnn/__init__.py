@@ -7,10 +7,9 @@ other arguments), `_init` (fresh parameters), `_sequence` (padding and packing),
 and saving), `_nn` (embedding, linear, layer norm, pooling).
 
 Imported by name: `jaxrnn.models` (whole models), `jaxrnn.text` and `jaxrnn.data` (what comes before
-the network), `jaxrnn.search` (of hyper-parameters),
-`jaxrnn.convert` (other frameworks' weights; `_layouts`), and, which need optax, `jaxrnn.losses`,
-`jaxrnn.optim` and `jaxrnn.training`, and, which need flax, `jaxrnn.nnx` and `jaxrnn.linen` (its
-modules; `_modules`).
+the network), `jaxrnn.search` (of hyper-parameters), `jaxrnn.convert` (other frameworks' weights;
+`_layouts`), and, which need optax, `jaxrnn.losses`, `jaxrnn.optim` and `jaxrnn.training`, and,
+which need flax, `jaxrnn.nnx` and `jaxrnn.linen` (its modules; `_modules`).
 """
 
 from ._cells import gru_cell, lstm_cell, rnn_cell

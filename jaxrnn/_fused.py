@@ -184,7 +184,8 @@ def fused(
     return_all_states: bool,
 ) -> tuple[Any, Any]:
     """`run` for the steps that have a `Cell`."""
-    how = How(CELLS[step], *_layout(CELLS[step], params, x), reverse, return_all_states)
+    batch, merged = _layout(CELLS[step], params, x)
+    how = How(CELLS[step], batch, merged, reverse, return_all_states)
     params, state = jax.tree.map(widen, (dict(params), state))
     ends = None if valid is None else jnp.sum(valid, 0)  # `run` promises that the first are valid
     every, final = _run(how, params, x, how.turned(state), ends)
@@ -249,7 +250,7 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
 @functools.partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, x, state, ends = primals
-    every, final, kept = _forward(how, *primals)
+    every, final, kept = _forward(how, params, x, state, ends)
     cell, mask = how.cell, params.get("mask_hh")
     present = lambda d: None if isinstance(d, SymbolicZero) else d
     d_params, d_x, d_state = jax.tree.map(present, tangents[:3])
@@ -284,7 +285,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         d_state, d_every = jax.lax.scan(body, d_state, inputs, reverse=how.reverse)
         return d_state, _cast(how.returned(d_every), x.dtype)
 
-    size = _chunk_size(*x.shape[:2])
+    size = _chunk_size(len(x), x.shape[1])
     cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
     join = lambda a: a.reshape(len(x), *a.shape[2:])
     inputs = jax.tree.map(cut, (x, d_x, hidden(every), kept, jnp.arange(len(x))))

@@ -43,9 +43,9 @@ def stack(
 
     The options are those of `rnn`, `lstm` and `gru`, which take their defaults from here.
     """
-    found, params, x, state = check_layer(kind, params, x, state, batch_first)
+    s, params, x, state = check_layer(kind, params, x, state, batch_first)
     between, recurrent = choose_masks(
-        found,
+        s,
         x,
         batch_first=batch_first,
         dropout=dropout,
@@ -62,7 +62,7 @@ def stack(
     x = _time_first(x, unbatched, batch_first)
     state = jax.tree.map(lambda a: _time_first(a, unbatched), state)
     between = [] if between is None else _time_first(between, unbatched, batch_first)
-    cells = [_cell_params(params, suffix) for suffix in found.suffixes]
+    cells = [_cell_params(params, suffix) for suffix in s.suffixes]
     if recurrent is not None:
         scaled = _time_first(recurrent, unbatched).astype(wide(x.dtype)) * scale(recurrent_dropout)
         cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
@@ -75,10 +75,10 @@ def stack(
     )
 
     states = []
-    for layer in range(found.num_layers):
-        own = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
-        initial = jax.tree.map(lambda a, own=own: a[own], state)
-        x, new = _layer(over_time, cells[own], x, initial, valid, return_all_states)
+    for layer in range(s.num_layers):
+        rows = slice(layer * s.num_directions, (layer + 1) * s.num_directions)
+        initial = jax.tree.map(lambda a, rows=rows: a[rows], state)
+        x, new = _layer(over_time, cells[rows], x, initial, valid, return_all_states)
         states.append(new)
         if layer < len(between):
             x = drop(x, between[layer], dropout)
@@ -106,9 +106,9 @@ class Options(TypedDict, total=False):
 def _with_options(layer: Layer) -> Layer:
     """Shows the options of `stack` in the layer's signature, in place of `**options`."""
     signature = inspect.signature(layer)
-    own = list(signature.parameters.values())[:-1]
+    arguments = list(signature.parameters.values())[:-1]
     options = [p for p in inspect.signature(stack).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    layer.__signature__ = signature.replace(parameters=own + options)
+    layer.__signature__ = signature.replace(parameters=arguments + options)
     return layer
 
 
@@ -126,8 +126,8 @@ def rnn(
     .. math:: h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})
 
     Arguments, shapes and errors are those of `lstm`, except that the state is one array h, that
-    there is no projection, and that there is one argument more, of which the parameters show no
-    trace:
+    there is no projection, and that there is one extra argument, which cannot be inferred from the
+    parameters:
 
     Args:
         nonlinearity: `"tanh"` or `"relu"`.
@@ -160,8 +160,8 @@ def lstm(
     The directions' outputs are concatenated over features and are the next layer's input.
 
     Args:
-        params: torch's `state_dict`; layers L, directions D, sizes, bias, projection and, which
-            torch has not, layer normalisation are read off it (see `structure`).
+        params: torch's `state_dict`; layers L, directions D, sizes, bias, projection and layer
+            normalisation (which torch does not have) are read off it (see `structure`).
         x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I); of the parameters' dtype, any
             floating one. Below float32 the state is carried in float32.
         state: a pair h_0, c_0 of the shapes (L·D, B, P) and (L·D, B, H), or without B; never
@@ -170,36 +170,36 @@ def lstm(
         batch_first: whether `x` and `y` have the batch before time; ignored for unbatched `x`.
         lengths: (B,) integers, or () for unbatched `x`: how many steps of each sequence are valid,
             in any order, 0 allowed. The results are those of a packed sequence in torch: final
-            states from each sequence's own end, the backward direction starting there, `y` zero
-            beyond. Whatever `x` holds beyond, NaN included, changes no value and no derivative.
-            Where the values are traced, they are clamped to [0, T].
-        dropout: the probability of dropping, applied to the output of every layer but the last,
-            for each step, sequence and feature on its own; survivors are scaled by
+            states from each sequence's own end, where the backward direction starts; `y` is 0
+            beyond. The values of `x` beyond, NaN included, change no value and no derivative.
+            Traced lengths are clamped to [0, T].
+        dropout: the probability of dropping, applied to the output of every layer but the last, to
+            each step, sequence and feature independently; survivors are scaled by
             1 / (1 - dropout).
         recurrent_dropout: the probability of dropping a feature of h on its way into `weight_hh`,
             drawn once for each layer, direction and sequence and the same at every time step;
-            survivors are scaled likewise. All else sees h as it is, and c is left alone.
-        key: a `jax.random` key, from which the masks are drawn. Without it and masks there is no
-            dropout: this is torch's `eval()`.
-        masks: those of `dropout` themselves, as `dropout_masks` returns them, instead of a key.
-        recurrent_masks: those of `recurrent_dropout`, as `recurrent_dropout_masks` returns them, of
-            the shape (L·D, B, P). The same ones for every chunk make chunks one sequence; the key
-            of each then draws for `dropout` only.
+            survivors are scaled by 1 / (1 - recurrent_dropout). The outputs and c stay as they are.
+        key: a `jax.random` key, from which the masks are drawn. Without a key and masks there is no
+            dropout, as after torch's `eval()`.
+        masks: the masks of `dropout`, as `dropout_masks` returns them, instead of a key.
+        recurrent_masks: the masks of `recurrent_dropout`, as `recurrent_dropout_masks` returns
+            them, of the shape (L·D, B, P). With the same masks, the chunks of a sequence equal the
+            whole; each chunk's key then draws for `dropout` only.
         return_all_states: return the state after every step instead of the final one, on a leading
             time axis. For the second direction, entry t is the state after `x[t]` on the way down.
-            Beyond a sequence's length stands the state that passes through, so the final state is
-            entry T - 1 of the first direction and entry 0 of the second.
-        checkpoint_every: k, for the gradient of long sequences: each layer keeps its state at every
-            k-th step only, and computes the k steps from there again when the gradient needs them.
-            Memory is that of about T / k states and k steps instead of T steps, least for a divisor
-            of T near √T; the price is one more forward pass. Values and gradients stay the same, to
-            rounding. What is as long as `x` stays so: `y` where it is used, by a next layer too,
-            and `x` made time-first.
+            Beyond a sequence's length the state passes through, so the final state is entry T - 1
+            of the first direction and entry 0 of the second.
+        checkpoint_every: k, for the gradient of long sequences: each layer stores its state at
+            every k-th step only, and computes the k steps from there again when the gradient needs
+            them. This takes the memory of about T / k states and k steps instead of T steps, least
+            for a divisor of T near √T, and one more forward pass. Values and gradients stay the
+            same, to rounding. Arrays as long as `x` are still stored: `y`, where anything uses it,
+            and the time-first copy of `x`.
         implementation: how it is computed, which changes values and derivatives by rounding only.
             `"scan"` is one `lax.scan` over the cell, differentiated by JAX. `"fused"` has its
-            derivative written out: its gradients are faster and keep less. But forward mode alone
-            is slower and keeps more than with `"scan"`, and there is neither projection nor layer
-            normalisation, nor sizes unknown when tracing. None picks `"fused"` where it can, else
+            derivative written out: gradients are faster and need less memory, but forward mode
+            alone is slower and needs more. It has no projection, no layer normalisation, and no
+            sizes that are unknown when tracing. None picks `"fused"` where it applies, else
             `"scan"`.
 
     Returns:
@@ -208,8 +208,9 @@ def lstm(
         `return_all_states`.
 
     Raises:
-        ValueError: a key or shape that does not fit, no time step, a value outside its range.
-        TypeError: dtypes that are mixed or not floating, lengths that are not integers.
+        ValueError: a key or shape does not fit, there is no time step, or a value is outside its
+            range.
+        TypeError: dtypes are mixed or not floating, or lengths are not integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; recurrent dropout:
     Gal & Ghahramani (2016), https://arxiv.org/abs/1512.05287; `checkpoint_every`: Chen et al.

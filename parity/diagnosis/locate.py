@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import numpy as truth
-from ..backends.data import GATES, Data, beyond, cut, layout, output_shapes
+from ..backends.data import GATES, Data, beyond
 from ..cases import Case
 from ..criterion import Arrays, Verdict, rms
 from . import layer
@@ -16,15 +16,15 @@ from .problem import Problem
 
 def where(problem: Problem, right: Arrays, verdict: Verdict) -> list[str]:
     """Names the first wrong layer, direction, step and batch row: as it runs, and step by step."""
-    lines = [*_final_states(problem, verdict), *_steps_of_y(problem, right, verdict)]
+    lines = [*_final_states(verdict), *_steps_of_y(problem, right, verdict)]
     return [*lines, *_single_steps(problem), *_gates(problem, verdict)]
 
 
-def _final_states(problem: Problem, verdict: Verdict) -> Iterator[str]:
+def _final_states(verdict: Verdict) -> Iterator[str]:
     for name in ("h_n", "c_n"):
-        wrong = {block.label for block in verdict.blocks if block.tensor == name and block.used > 1}
-        if first := [label for label in _state_labels(problem.case, name) if label in wrong]:
-            yield f"running freely, the first final state that is wrong is {name} of {first[0]}"
+        blocks = [block for block in verdict.blocks if block.tensor == name and block.label]
+        if wrong := [block.label for block in blocks if block.used > 1]:
+            yield f"running freely, the first final state that is wrong is {name} of {wrong[0]}"
             return
 
 
@@ -46,10 +46,6 @@ def _steps_of_y(problem: Problem, right: Arrays, verdict: Verdict) -> Iterator[s
                 f"running freely, {half} is first wrong at step {t}, batch row {row}, feature "
                 f"{unit}: {float(a[t][row, unit]):.9g}, torch has {float(b[t][row, unit]):.9g}"
             )
-
-
-def _state_labels(case: Case, name: str) -> list[str]:
-    return cut(layout(case), {}, name, output_shapes(case).get(name, ())).labels
 
 
 def _used(a: np.ndarray, b: np.ndarray, allowed: float) -> float:

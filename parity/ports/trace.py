@@ -89,7 +89,9 @@ def trace(
     )
     reference, results = run_both(pair, dtype, device, None)
     facts = {
-        "not tagged in JAX": [n for n, (_, own) in hooks.calls.items() if not {*own} & {*readers}],
+        "not tagged in JAX": [
+            n for n, (_, leaves) in hooks.calls.items() if not {*leaves} & {*readers}
+        ],
         "tagged in JAX, but no name of torch's": unknown,
         "tagged where it cannot be read, inside a `cond` or `while`": tags.hidden,
     }

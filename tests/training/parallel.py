@@ -1,4 +1,4 @@
-"""The README's recipe for several devices, run as one process of it.
+"""Runs the README's recipe for several devices, as one of its processes.
 
 `python tests/training/parallel.py PROCESS PROCESSES PORT FOLDER` pickles its results into FOLDER.
 The environment variable JAX_NUM_CPU_DEVICES says how many devices a process has.
@@ -20,11 +20,11 @@ ROWS, TIME, VOCAB, CLASSES = 16, 9, 20, 3
 
 
 def task(process=0, processes=1):
-    """All that the recipe takes as given; of each batch, the rows of one process."""
+    """Returns the names that the recipe uses; of each batch, the rows of one process."""
     rng = np.random.default_rng(0)
     sizes = {"vocab_size": VOCAB, "num_layers": 2}
-    init = lambda key: models.init_sequence_model(key, "gru", 6, 5, CLASSES, **sizes)
-    shapes = jax.eval_shape(init, jax.random.key(0))  # to draw them takes a program for each
+    init = lambda key: models.init_sequence_model(key, "rnn", 6, 5, CLASSES, **sizes)
+    shapes = jax.eval_shape(init, jax.random.key(0))  # drawing would compile a program for each
 
     def loss(params, ids, lengths, labels, key=None):
         options = {"lengths": lengths, "dropout": 0.3, "head_dropout": 0.5, "key": key}
@@ -35,7 +35,7 @@ def task(process=0, processes=1):
         for _ in range(3):
             ids = rng.integers(1, VOCAB, (ROWS, TIME))
             lengths, labels = rng.integers(0, TIME + 1, ROWS), rng.integers(0, CLASSES, ROWS)
-            labels[[0, 3, 7]] = -100  # these do not count: no mean of devices' means is the mean
+            labels[[0, 3, 7]] = -100  # ignored: so the mean of devices' means is not the mean
             yield tuple(np.split(a, processes)[process] for a in (ids, lengths, labels))
 
     params = jax.tree.map(lambda a: rng.uniform(-0.5, 0.5, a.shape), shapes)
@@ -43,7 +43,7 @@ def task(process=0, processes=1):
 
 
 def work(loss, params, batch):
-    """What one device has to compute in a step, and how often it sums with the others."""
+    """Returns one device's operations in a step, and how often it sums with the others."""
     optimizer = optim.adam(1e-2)
     step = training.train_step(loss, optimizer)
     compiled = step.lower(params, optimizer.init(params), *batch, key=jax.random.key(0)).compile()
