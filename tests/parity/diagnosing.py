@@ -12,11 +12,6 @@ from parity.mutants.ports import PORTS
 from parity.mutants.ports.layer import numbers, port
 
 
-def numbers_of(mistake: Mistake, name: str) -> Any:
-    """The case with its sizes, the weights and the inputs, drawn by `name`."""
-    return numbers(name, mistake.pair, mistake.dtype)
-
-
 def outputs_of(mistake: Mistake, case: Any, weights: Any, inputs: Any) -> dict[str, np.ndarray]:
     """What the port returns, by the names that `diagnose` knows."""
     outputs = jax.jit(port(case, mistake.wrong))(weights, **inputs)
@@ -25,7 +20,7 @@ def outputs_of(mistake: Mistake, case: Any, weights: Any, inputs: Any) -> dict[s
 
 def diagnosed(mistake: Mistake, name: str, scale: float = 1.0) -> Any:
     """The diagnosis of a function if its case has cotangents, else of a function's results."""
-    case, weights, inputs = numbers_of(mistake, name)
+    case, weights, inputs = numbers(name, mistake.pair, mistake.dtype)
     weights = {n: a * a.dtype.type(scale) for n, a in weights.items()}
     outputs: Any = jax.jit(port(case, mistake.wrong))
     if not case.cotangents:

@@ -10,7 +10,7 @@ from parity.__main__ import main
 from parity.mutants.ports.layer import ONE, numbers
 
 
-_, WEIGHTS, INPUTS = numbers("refused", ONE, "float32")
+_, WEIGHTS, INPUTS = numbers("refused", ONE)
 Y = {"y": np.zeros((2, 2, 2), np.float32)}
 x = INPUTS["x"]
 REFUSED = {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from diagnosing import diagnosed, numbers_of, outputs_of, result
+from diagnosing import diagnosed, outputs_of, result
 
 import jaxrnn
 from jaxrnn._cells import rnn_step
@@ -65,14 +65,14 @@ def test_bfloat16_is_not_taken_for_torchs():
 def test_pairs_that_do_not_go_together_are_passed_over():
     """One convention halves the features of y, the other looks beyond the lengths in it."""
     s = PLAIN.structure._replace(bidirectional=True)
-    _, weights, inputs = numbers("halves", PLAIN._replace(structure=s, lengths=()), "float32")
+    _, weights, inputs = numbers("halves", PLAIN._replace(structure=s, lengths=()))
     y = np.full((*inputs["x"].shape[:2], 2 * len(weights["weight_hh_l0"])), 7, np.float32)
     assert diagnose(None, weights, inputs, {"y": y}).verdict == "unknown"
 
 
 def test_ties_are_listed():
     """If both biases are the same, nobody can tell which one is missing."""
-    case, weights, inputs = numbers_of(PORTS["no bias_hh"], "tied")
+    case, weights, inputs = numbers("tied", PORTS["no bias_hh"].pair)
     weights["bias_ih_l0"] = weights["bias_hh_l0"]
     outputs = outputs_of(PORTS["no bias_hh"], case, weights, inputs)
     diagnosis = diagnose(None, weights, inputs, outputs)
@@ -86,7 +86,7 @@ def test_ties_are_listed():
 
 
 def test_inputs_come_first():
-    _, weights, inputs = numbers("inputs", GATED._replace(state=False), "float32")
+    _, weights, inputs = numbers("inputs", GATED._replace(state=False))
     weights["bias_hh_l0"] = weights["bias_ih_l0"]
     x = np.ones_like(inputs["x"][:2])
     y, hn = jaxrnn.gru(weights, x)
@@ -101,7 +101,7 @@ def test_inputs_come_first():
 
 def test_weights_as_loaded():
     """The report says what was done to them, by name."""
-    _, weights, inputs = numbers("loaded", ONE, "float32")
+    _, weights, inputs = numbers("loaded", ONE)
     y, _ = jaxrnn.lstm(weights, inputs["x"])
     remarks = lambda **loaded: diagnose(
         None, weights, {"x": inputs["x"]}, {"y": y}, loaded=weights | loaded
@@ -132,7 +132,7 @@ def test_weights_as_loaded():
 def test_batch_first_is_read_off_the_inputs(first, names):
     case = ONE._replace(state="h0" in names, batch_first=first)
     case = case._replace(lengths=() if "lengths" in names else None)
-    case, weights, inputs = numbers("layout", case, "float32")
+    case, weights, inputs = numbers("layout", case)
     outputs = outputs_of(planted("", itself), case, weights, inputs)
     diagnosis = diagnose(None, weights, inputs, outputs)
     assert diagnosis.passed, str(diagnosis)
@@ -142,7 +142,7 @@ def test_batch_first_is_read_off_the_inputs(first, names):
 
 def test_batch_first_is_not_read_off_wrong_results():
     """The final state of the port has T rows, as if x were (batch, time)."""
-    case, weights, inputs = numbers_of(PORTS["batch first"], "batch first")
+    case, weights, inputs = numbers("batch first", PORTS["batch first"].pair)
     outputs = outputs_of(PORTS["batch first"], case, weights, inputs)
     diagnosis = diagnose(None, weights, inputs, outputs)
     assert "takes x for (batch, time)" in str(diagnosis.explanations[0])
@@ -165,14 +165,14 @@ def test_a_port_that_makes_zeros_runs_without_x64():
         h, y = jax.lax.scan(step, jnp.zeros((x.shape[1], len(cell["weight_hh"]))), x)
         return y, h[None]
 
-    _, weights, inputs = numbers("zeros", PLAIN._replace(state=False), "float32")
+    _, weights, inputs = numbers("zeros", PLAIN._replace(state=False))
     with jax.enable_x64(False):
         assert diagnose(None, weights, inputs, port).passed
 
 
 def test_empty_sequences_only():
     for batch, lengths in ((3, [0, 0, 0]), (None, 0)):
-        _, weights, inputs = numbers("empty", GATED._replace(state=False), "float32")
+        _, weights, inputs = numbers("empty", GATED._replace(state=False))
         x = inputs["x"][:, :3] if batch else inputs["x"][:, 0]
         inputs = {"x": x, "lengths": np.array(lengths)}
         port = jax.jit(lambda weights, x, lengths: jaxrnn.gru(weights, x, lengths=lengths))
@@ -219,7 +219,7 @@ PROJECTED = ONE._replace(structure=ONE.structure._replace(proj_size=3))
 )
 def test_the_change_mends_the_port(mistake):
     """After the change that is printed, word for word, the port agrees."""
-    case, weights, inputs = numbers_of(mistake, "mended")
+    case, weights, inputs = numbers("mended", mistake.pair)
     outputs = outputs_of(mistake, case, weights, inputs)
     diagnosis = diagnose(None, weights, inputs, outputs)
     names, _, code = diagnosis.explanations[0].conventions[0].change.partition(": ")
@@ -232,7 +232,7 @@ def test_the_change_mends_the_port(mistake):
 
 
 def save(path, mistake, name):
-    case, weights, inputs = numbers_of(mistake, name)
+    case, weights, inputs = numbers(name, mistake.pair)
     outputs = outputs_of(mistake, case, weights, inputs)
     named = {f"w/{n}": a for n, a in weights.items()} | inputs | outputs
     np.savez(path, **named)

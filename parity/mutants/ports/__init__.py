@@ -34,15 +34,10 @@ TWO_AT_ONCE = {
     ),
     "gates and TF32": planted("i, g, f, o (haiku), and TF32", both(precision.TF32, HAIKU)),
 }
-PORTS: dict[str, Mistake] = (
-    weights.PORTS
-    | steps.PORTS
-    | states.PORTS
-    | directions.PORTS
-    | sequences.PORTS
-    | precision.PORTS
-    | TWO_AT_ONCE
-)
+SUBJECTS = (weights, steps, states, directions, sequences, precision)
+PORTS: dict[str, Mistake] = {
+    name: mistake for subject in SUBJECTS for name, mistake in subject.PORTS.items()
+} | TWO_AT_ONCE
 
 GRU_BY_HAND = steps.gru(lambda r, a, b_in, b, b_hn: a + b_in + r * (b + b_hn))
 THERE_AND_BACK = both(weights.gates(0, 2, 3, 1), weights.gates(0, 3, 1, 2))

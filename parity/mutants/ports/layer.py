@@ -38,7 +38,7 @@ PLAIN = _case(RNN)
 GRADIENTS = Case("ports", LSTM)
 
 
-def numbers(name: str, case: Case, dtype: str) -> tuple[Case, Arrays, Arrays]:
+def numbers(name: str, case: Case, dtype: str = "float32") -> tuple[Case, Arrays, Arrays]:
     """The case with sizes drawn by `name`, torch's weights, and inputs by `diagnose`'s names.
 
     All sizes are different, so that no mistake fits by chance.
