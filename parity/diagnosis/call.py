@@ -21,7 +21,7 @@ Port = Callable[..., Any]
 
 def port_arguments(case: Case, data: Data, leaves: Mapping[str, Any]) -> tuple[Any, Any]:
     """Returns the weights and the inputs that a port is called with, under users' names."""
-    params = {n: leaves[n] for n in data.leaves if n.startswith(("weight", "bias"))}
+    params = {name: leaves[name] for name in data.params}
     inputs = {name: leaves[leaf] for name, leaf in INPUTS.items() if leaf in leaves}
     if case.lengths is not None:
         inputs["lengths"] = np.array(case.lengths[0] if case.batch is None else case.lengths)

@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ..backends import torch as torch_backend
-from ..backends.data import DTYPES, output_shapes, perturb
-from ..criterion import Arrays, Verdict, judge
-from ..layers import saturation_slack
-from ..pair import PERTURBED
+from ..backends.data import Data, output_shapes
+from ..criterion import Arrays, Verdict
+from ..layers import pair_of
+from ..pair import judge_run, run_reference
 from . import layer
 from .call import Port
 from .conventions import Convention, compatible, conventions, lost_gradients
 from .conventions.rounding import returned
 from .locate import patterns, where
 from .precision import by_dtype, by_precision
-from .predict import Evidence, Explanation, cast, cuts, explain, wide
+from .predict import Evidence, Explanation, cast, explain, wide
 from .problem import Problem, state_problem
 from .report import Diagnosis
 
@@ -112,32 +111,35 @@ def examine(problem: Problem) -> Diagnosis:
 
 
 def _against_torch(problem: Problem) -> tuple[Arrays, Verdict, float]:
-    """Judges the port by the criterion itself: torch's runs, and a truth in higher precision.
-
-    Returns the true outputs, the verdict, and the further factor on what was allowed.
-    """
-    case, results, known = problem.case, problem.results, problem.comparable.keys()
+    """Judges the port by the criterion itself; returns the true outputs, the verdict, the slack."""
+    case, known = problem.case, problem.comparable.keys()
     zeros = {name: np.zeros(shape) for name, shape in output_shapes(case).items()}
     cotangents = zeros | {n: a for n, a in problem.data.cotangents.items() if n in known}
-    data = problem.data._replace(cotangents=cast(DTYPES[problem.dtype], cotangents))
     # Without cotangents for an output of another shape, torch has other gradients.
     names = [*problem.outputs, *(problem.gradients if known == problem.outputs.keys() else [])]
     differentiate = len(names) > len(problem.outputs)
-    rng = np.random.default_rng(0)
-    moved = [data, *(perturb(data, rng) for _ in range(PERTURBED))]
+    data = problem.data._replace(cotangents=cotangents, differentiate=differentiate)
+    data = data.astype(problem.dtype)
+    pair = pair_of(case)._replace(draw=lambda _: data, truth=functools.partial(_truth, problem))
+    reference = run_reference(pair, problem.dtype)
     pick = lambda results: {name: results[name] for name in names}
-    moved = [each._replace(differentiate=differentiate) for each in moved]
-    runs = [pick(torch_backend.run_case(case, each)) for each in moved]
-    run = lambda leaves: layer.outputs(case, leaves, data.masks)
-    leaves, cotangents = (cast(wide(problem), a) for a in (data.leaves, data.cotangents))
-    right = run(leaves)
-    true = right | (layer.gradients(run, leaves, cotangents) if differentiate else {})
-    judged = functools.partial(judge, pick(true), runs, pick(results), cuts(problem), problem.eps)
-    verdict, slack = judged(), 1.0
-    if verdict.wrong:
-        slack = saturation_slack(case, data, problem.dtype, "cpu")
-        verdict = judged(slack)
-    return right, verdict, slack
+    runs, truth = [pick(run) for run in reference.runs], pick(reference.truth)
+    compared = reference._replace(runs=runs, truth=truth)
+    outputs, gradients, slack = judge_run(pair, compared, pick(problem.results))
+    verdict = Verdict(
+        outputs.blocks + gradients.blocks,
+        outputs.wrong + gradients.wrong,
+        outputs.unjudged + gradients.unjudged,
+    )
+    return {name: reference.truth[name] for name in zeros}, verdict, slack
+
+
+def _truth(problem: Problem, data: Data) -> Arrays:
+    """Returns what torch's conventions make of the numbers, in higher precision."""
+    run = lambda leaves: layer.outputs(problem.case, leaves, data.masks)
+    leaves, cotangents = (cast(wide(problem), arrays) for arrays in (data.leaves, data.cotangents))
+    outputs = run(leaves)
+    return outputs | (layer.gradients(run, leaves, cotangents) if data.differentiate else {})
 
 
 def _verdict(problem: Problem, torch: Verdict, explanations: Sequence[Explanation]) -> str:
