@@ -93,17 +93,22 @@ class Result(NamedTuple):
     mistake: str | None = None
 
     @property
+    def verdict(self) -> Verdict:
+        """The verdict on outputs and gradients together."""
+        return Verdict(*(a + b for a, b in zip(self.outputs, self.gradients, strict=True)))
+
+    @property
     def wrong(self) -> list[str]:
-        return self.outputs.wrong + self.gradients.wrong
+        return self.verdict.wrong
 
     @property
     def unjudged(self) -> list[str]:
-        return self.outputs.unjudged + self.gradients.unjudged
+        return self.verdict.unjudged
 
     @property
     def worst(self) -> Block:
         """The block that used most of its allowance."""
-        return max(self.outputs.worst, self.gradients.worst, key=lambda block: block.used)
+        return self.verdict.worst
 
     @property
     def passed(self) -> bool:

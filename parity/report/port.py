@@ -64,7 +64,7 @@ class Report(NamedTuple):
 
     @property
     def blocks(self) -> list[Block]:
-        return self.outputs.blocks + self.gradients.blocks
+        return self.result.verdict.blocks
 
     @property
     def first(self) -> str | None:
