@@ -95,7 +95,8 @@ class Result(NamedTuple):
     @property
     def verdict(self) -> Verdict:
         """The verdict on outputs and gradients together."""
-        return Verdict(*(a + b for a, b in zip(self.outputs, self.gradients, strict=True)))
+        a, b = self.outputs, self.gradients
+        return Verdict(a.blocks + b.blocks, a.wrong + b.wrong, a.unjudged + b.unjudged)
 
     @property
     def wrong(self) -> list[str]:
