@@ -18,7 +18,7 @@ from parity.report.pictures import page
 from parity.report.port import Report
 
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.fixture(scope="module")
