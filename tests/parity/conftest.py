@@ -1,12 +1,12 @@
-"""Fixtures of the tests that run users' torch modules."""
+"""What the tests run torch with."""
 
 import pytest
 import torch
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Small tensors are quicker on one thread, next to other tests."""
+    """Torch waits on several threads longer than it computes on small tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

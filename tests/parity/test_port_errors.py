@@ -15,7 +15,7 @@ import parity
 from parity.__main__ import main
 
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def test_shapes_dtypes_and_counts():

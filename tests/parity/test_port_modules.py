@@ -17,7 +17,7 @@ import jaxrnn
 import parity
 
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 class Normed(nn.Module):

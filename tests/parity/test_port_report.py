@@ -18,7 +18,7 @@ from parity.pair import Result
 from parity.report.port import Report, page
 
 
-pytestmark = pytest.mark.usefixtures("one_thread", "seeded")
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.fixture(scope="module")
