@@ -77,11 +77,9 @@ defvjp(_bfloat16, lambda y, a: lambda g: g)
 defvjp(_tf32, lambda y, a, half: lambda g: g, argnums=[0])
 
 ROUND = {
-    "": lambda a: a,
     "TF32": lambda a: _tf32(a, 0x1000),
     "TF32, cut": lambda a: _tf32(a, 0),
     "bfloat16": _bfloat16,
-    "state": lambda a: a,
 }
 _hard = lambda slope: lambda a: anp.clip(slope * a + 0.5, 0, 1)
 SIGMOIDS = {
@@ -190,7 +188,7 @@ def _step(case: Case, how: How, cell: Leaves, x: Any, state: State) -> State:
     """Returns the next state."""
     s, bias = case.structure, case.structure.bias
     size, shut = s.hidden_size, SIGMOIDS[how.sigmoid]
-    rounded = ROUND[how.product]
+    rounded = ROUND.get(how.product, lambda a: a)
     act = ACTIVATIONS[how.candidate or (case.nonlinearity if s.gates == 1 else "tanh")]
     product = lambda end, x: anp.dot(rounded(x), rounded(cell[f"weight_{end}"]).T)
     linear = lambda end, x: product(end, x) + (cell[f"bias_{end}"] if bias else 0)

@@ -8,13 +8,9 @@ from ..criterion import Verdict
 from ..report.blocks import plain_block, ratio, text_table, worst_blocks
 from ..report.tables import TRUTH_OF_LAYERS, versions, versions_line
 from .call import OUTPUTS
-from .conventions import Convention
 from .predict import Explanation
 from .problem import Problem
 from .script import module
-
-
-SATURATED_GATES = "gates are saturated, and XLA's tanh strays that much further than torch's here"
 
 
 def with_users_names(text: str) -> str:
@@ -51,23 +47,24 @@ class Diagnosis(NamedTuple):
         return self.verdict == "agrees" and not self.torch.unjudged
 
     def __str__(self) -> str:
+        changes = [c.change for each in self.explanations[:1] for c in each.conventions]
         parts = {
             "inputs": self.problem.notes or ["nothing unusual"],
             "verdict": [_VERDICTS[self.verdict, self.passed], *_table(self.torch)],
             "where": self.where,
             "looks like": self.patterns,
             "what": self._what(),
-            "change": list(dict.fromkeys(c.change for c in self._first())),
+            "change": list(dict.fromkeys(changes)),
         }
         if self.slack > 1:
-            parts["verdict"].append(f"allowed × {self.slack:.1f}: {SATURATED_GATES}")
+            parts["verdict"].append(
+                f"allowed × {self.slack:.1f}: gates are saturated, and XLA's tanh strays that much "
+                "further than torch's here"
+            )
         lines = [_about(self.problem), versions_line("cpu", _truth(self.problem))]
         for name, entries in parts.items():
             lines += [f"{name if i == 0 else '':<11}{entry}" for i, entry in enumerate(entries)]
         return with_users_names("\n".join(line.rstrip() for line in lines))
-
-    def _first(self) -> tuple[Convention, ...]:
-        return self.explanations[0].conventions if self.explanations else ()
 
     def _what(self) -> list[str]:
         if self.verdict == "agrees":

@@ -9,16 +9,12 @@ from .convention import Convention, each
 def lost_gradients(case: Case, zero: Sequence[str]) -> Iterator[Convention]:
     """`zero` names the arrays that the port's gradients are 0 for."""
     states = ["hc", "h", "c"] if case.structure.gates == 4 else ["h"]
-    detached = {
-        f"passes no gradient back from step to step through {' and '.join(names)}": names
-        for names in ([] if case.cell else states)
+    ways = {
+        f"passes no gradient back from step to step through {' and '.join(s)}": {"detached": s}
+        for s in ([] if case.cell else states)
     }
-    yield from each(
-        "gradient",
-        "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short",
-        "how",
-        {what: {"detached": names} for what, names in detached.items()},
-    )
+    change = "no stop_gradient on what the loop carries; jax.checkpoint, where memory is short"
+    yield from each("gradient", change, "how", ways)
     if case.nonlinearity == "relu":
         yield Convention(
             "has a derivative of 1/2 where relu's argument is 0 (jnp.maximum)",

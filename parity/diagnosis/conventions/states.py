@@ -30,7 +30,7 @@ def initial(case: Case) -> Iterator[Convention]:
         what = "takes the initial state for (c, h) (flax's carry)"
         yield from of("torch's state is (h, c)", {what: swapped})
     if s.num_layers > 1 and s.bidirectional:
-        turned = on(INITIAL, lambda a: a[_turned(case)[1]])
+        turned = on(INITIAL, lambda a: a[np.argsort(_turned(case))])
         yield from of(BY_LAYER, {"takes the initial states direction by direction": turned})
     if s.num_layers > 1:
         yield Convention(
@@ -53,13 +53,12 @@ def initial(case: Case) -> Iterator[Convention]:
             f"{start} the forward's initial state": on(INITIAL, lambda a: both(a, a[::2])),
         }
         yield from of("index of its state: layer * 2 + 1", values)
-        if not case.cell:
-            yield Convention(
-                f"{start} the forward's final state",
-                "initial",
-                "the backward direction has an initial state of its own",
-                {"start": "forward"},
-            )
+        yield Convention(
+            f"{start} the forward's final state",
+            "initial",
+            "the backward direction has an initial state of its own",
+            {"start": "forward"},
+        )
 
 
 def final(case: Case) -> Iterator[Convention]:
@@ -72,21 +71,18 @@ def final(case: Case) -> Iterator[Convention]:
     if case.cell:
         return
     if s.num_layers > 1 and s.bidirectional:
-        turned = on(FINAL, lambda a: a[_turned(case)[0]])
+        turned = on(FINAL, lambda a: a[_turned(case)])
         yield from of(BY_LAYER, {"returns the final states direction by direction": turned})
     if s.num_layers > 1:
         reverse = on(FINAL, lambda a: _by_layer(case, a, slice(None, None, -1)))
         what = "returns the final states in the reverse order of the layers"
         yield from of(FIRST_LAYER, {what: reverse})
-    last = {
-        "takes the last layer's h_n from the last step of y": (
-            lambda results, run: _last_of_y(case, results)
-        )
-    }
-    yield from of(
+    yield Convention(
+        "takes the last layer's h_n from the last step of y",
+        "final",
         "each direction's h_n is after its own last step: of the backward one y[0], and with "
         "lengths each sequence's own end",
-        last,
+        results=lambda results, run: _last_of_y(case, results),
     )
     shapes = {
         "returns the last layer's final state only": lambda a: a[-directions:],
@@ -104,14 +100,10 @@ def final(case: Case) -> Iterator[Convention]:
     )
 
 
-def _turned(case: Case) -> tuple[list[int], list[int]]:
-    """Returns indices from torch's order of states (layer by layer) to direction by direction.
-
-    And back.
-    """
+def _turned(case: Case) -> np.ndarray:
+    """Returns the indices of torch's states in the order direction by direction."""
     s = case.structure
-    index = np.arange(len(s.suffixes)).reshape(s.num_layers, s.num_directions).T.ravel()
-    return index.tolist(), np.argsort(index).tolist()
+    return np.arange(len(s.suffixes)).reshape(s.num_layers, s.num_directions).T.ravel()
 
 
 def _by_layer(case: Case, a: Any, index: Any) -> Any:
