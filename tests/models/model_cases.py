@@ -1,4 +1,4 @@
-"""The table of models that the tests here share: both sides of each model, and its inputs."""
+"""The table of models that the tests here share: on both sides, with their inputs."""
 
 import functools
 from collections.abc import Callable
@@ -26,14 +26,12 @@ PADDING = np.arange(TIME) >= LENGTHS[:, None]
 
 
 class Model(NamedTuple):
-    """Fresh parameters, torch's class, and how to call both."""
+    """Fresh parameters, torch's class, the model and its inputs."""
 
     init: Callable[..., Any]
     module: Callable[[], torch.nn.Module]
     call: Callable[..., Any]  # params, inputs, lengths
-    torch: Callable[..., Any] = lambda module, x, n: module(x, n)
     inputs: Any = IDS
-    lengths: bool = True
 
 
 def seq2seq_model(kind, attention):
@@ -49,7 +47,6 @@ def seq2seq_model(kind, attention):
             documents.Decoder(WORDS, 4, 12, 1, kind=kind, score=attention, values_size=values_size),
         ),
         lambda p, x, n: seq2seq(p, x, TARGET, lengths=n, coins=COINS),
-        lambda module, x, n: module(x, torch.tensor(TARGET), COINS.tolist(), n),
     )
 
 
@@ -58,9 +55,7 @@ MODELS = {
         functools.partial(models.init_sequence_model, KEY, "rnn", 4, 6, CLASSES, num_layers=2),
         lambda: documents.LastStep("rnn", 4, 6, CLASSES, num_layers=2),
         lambda p, x, n: sequence_model(p, x, pool="last_step")[0],
-        lambda module, x, n: module(x)[0],
         X,
-        lengths=False,
     ),
     "last_state": Model(
         functools.partial(
@@ -90,32 +85,24 @@ MODELS = {
         functools.partial(models.init_cell_model, KEY, 4, 6, CLASSES),
         lambda: documents.RNNWithCell(4, 6, CLASSES),
         lambda p, x, n: models.cell_model(p, x),
-        lambda module, x, n: module(x),
         X,
-        lengths=False,
     ),
     "cells": Model(
         functools.partial(models.init_cell_model, KEY, 4, 6, CLASSES, num_layers=2),
         lambda: documents.MultiLayerRNNCell(4, 6, CLASSES, 2),
         lambda p, x, n: models.cell_model(p, x),
-        lambda module, x, n: module(x),
         X,
-        lengths=False,
     ),
     "simple cell": Model(
         functools.partial(models.init_simple_rnn_cell, KEY, 4, 6),
         lambda: documents.SimpleRNNCell(4, 6),
         lambda p, x, n: models.simple_rnn_cell(p, x[:, 0]),
-        lambda module, x, n: module(x[:, 0], x.new_zeros(BATCH, 6)),
         X,
-        lengths=False,
     ),
     "norm": Model(
         functools.partial(models.init_layer_norm_lstm, KEY, 4, 6, num_layers=2),
         lambda: documents.LSTMWithLayerNorm(4, 6, 2),
         lambda p, x, n: models.layer_norm_lstm(p, x, lengths=n)[0],
-        # Torch's is not packed; in one direction the valid outputs are the same.
-        lambda module, x, n: module(x)[0] * ~torch.tensor(PADDING)[..., None],
         X,
     ),
     "seq2seq additive": seq2seq_model("lstm", "additive"),

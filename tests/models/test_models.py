@@ -22,11 +22,10 @@ PADDED = ("last_state", "text", "sentiment", "norm", "seq2seq dot")
 
 @every_model
 def test_fresh_parameters_are_torchs(name):
-    """In names, shapes and distribution; and torch's module gives the same outputs from them."""
-    model = MODELS[name]
+    """In names, shapes and distribution. (That outputs are equal, `parity` shows.)"""
     params = {key: np.asarray(a) for key, a in to_state_dict(fresh(name)).items()}
     torch.manual_seed(0)
-    modules = [model.module().double() for _ in range(20)]
+    modules = [MODELS[name].module().double() for _ in range(20)]
     for key, a in params.items():
         draws = np.stack([module.state_dict()[key].numpy() for module in modules])
         assert a.shape == draws.shape[1:]
@@ -35,13 +34,6 @@ def test_fresh_parameters_are_torchs(name):
         elif a.size >= 20:  # uniform
             assert 0.8 < np.abs(a).max() / np.abs(draws).max() < 1.02, key
     modules[0].load_state_dict({key: torch.tensor(a) for key, a in params.items()})
-    lengths = torch.tensor(LENGTHS) if model.lengths else None
-    with torch.no_grad():
-        wanted = model.torch(modules[0], torch.tensor(model.inputs), lengths)
-    outputs = jax.jit(model.call)(fresh(name), model.inputs, LENGTHS)
-    assert_close(
-        jax.tree.map(np.asarray, outputs), jax.tree.map(lambda tensor: tensor.numpy(), wanted)
-    )
 
 
 @functools.cache
@@ -85,7 +77,7 @@ def test_padding(name):
     assert_equal(first_two(clamped), first_two(outputs))
 
 
-@pytest.mark.parametrize("name", ["last_state", "norm", "seq2seq dot"])
+@pytest.mark.parametrize("name", ["last_state", "seq2seq dot"])
 def test_vmap_over_parameters(name):
     params, inputs = draw(name), MODELS[name].inputs
     larger = jax.tree.map(lambda a: 1.5 * a + 0.1, params)
@@ -96,14 +88,12 @@ def test_vmap_over_parameters(name):
 
 
 def test_dtypes():
-    """Parameters are of the `dtype` asked for; bfloat16 runs, and nothing is promoted."""
-    for name in "last_state", "seq2seq additive":
-        params = jax.eval_shape(functools.partial(MODELS[name].init, dtype=jnp.bfloat16))
-        outputs = jax.eval_shape(MODELS[name].call, params, IDS, LENGTHS)
+    """Parameters are of the `dtype` asked for, and so are outputs: nothing is promoted."""
+    for model in MODELS.values():
+        inputs = IDS if model.inputs is IDS else jax.ShapeDtypeStruct(X.shape, jnp.bfloat16)
+        params = jax.eval_shape(functools.partial(model.init, dtype=jnp.bfloat16))
+        outputs = jax.eval_shape(model.call, params, inputs, LENGTHS)
         assert {a.dtype.name for a in jax.tree.leaves((params, outputs))} == {"bfloat16"}
-    for name in MODELS.keys() - {"seq2seq additive", "last_state"}:
-        params = jax.eval_shape(functools.partial(MODELS[name].init, dtype=jnp.float32))
-        assert {a.dtype.name for a in jax.tree.leaves(params)} == {"float32"}
 
 
 def test_padding_row_is_zero():

@@ -15,7 +15,11 @@ from jaxrnn import _nn, lstm, models
 from jaxrnn.models import sequence_model
 
 
-FULL = np.full(BATCH, TIME)
+SOME, FULL = np.array([3, 6, 0, 5, 1]), np.full(BATCH, TIME)
+
+
+def valid(lengths):
+    return np.arange(TIME)[None, :, None] < lengths[:, None, None]
 
 
 def plain_pool(how, y, h, lengths):
@@ -41,8 +45,10 @@ def test_pool(how):
     rng = np.random.default_rng(0)
     y, h = rng.standard_normal((BATCH, TIME, 12)), rng.standard_normal((4, BATCH, 6))
     pool = jax.jit(functools.partial(_nn.pool, how))
-    for lengths in np.array([3, 6, 0, 5, 1]), FULL:
-        assert_close(np.asarray(pool(y, (h, h), lengths)), plain_pool(how, y, h, lengths))
+    for lengths in SOME, FULL:
+        zeros_beyond = np.where(valid(lengths), y, 0)  # as layers return
+        pooled = pool(zeros_beyond, (h, h), lengths)
+        assert_close(np.asarray(pooled), plain_pool(how, y, h, lengths))
     assert_close(pool(y, (h, h)), pool(y, (h, h), FULL))
     assert_equal(pool(y, h), pool(y, (h, h)))  # the state of an LSTM, and of the others
 
@@ -51,22 +57,19 @@ def test_sequence_model():
     """Pools what its layers return, and applies `fc`; without pooling, `fc` at every step."""
     params = models.init_sequence_model(KEY, "rnn", 4, 6, CLASSES, bidirectional=True)
     weight, bias = np.asarray(params["fc"]["weight"]), np.asarray(params["fc"]["bias"])
-    lengths = np.array([3, 6, 0, 5, 1])
 
     @jax.jit
     def run(lengths):
         layers = jaxrnn.rnn(params["rnn"], X, lengths=lengths, batch_first=True)
         call = functools.partial(sequence_model, params, X, lengths=lengths)
-        return layers, {how: call(pool=how) for how in (*_nn.POOLS, None)}
+        return layers, call(pool=None), {how: call(pool=how) for how in _nn.POOLS}
 
-    (y, h), pooled = run(lengths)
+    (y, h), (unpooled, state), pooled = run(SOME)
     y, h = np.asarray(y), np.asarray(h)
-    unpooled, state = pooled.pop(None)
-    valid = np.arange(TIME)[None, :, None] < lengths[:, None, None]
-    assert_close(np.asarray(unpooled), np.where(valid, y @ weight.T + bias, 0))
+    assert_close(np.asarray(unpooled), np.where(valid(SOME), y @ weight.T + bias, 0))
     assert_equal(np.asarray(state), h)
     for how, (outputs, state) in pooled.items():
-        assert_close(np.asarray(outputs), plain_pool(how, y, h, lengths) @ weight.T + bias)
+        assert_close(np.asarray(outputs), plain_pool(how, y, h, SOME) @ weight.T + bias)
         assert_equal(np.asarray(state), h)
 
 

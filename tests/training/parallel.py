@@ -4,13 +4,16 @@
 The environment variable JAX_NUM_CPU_DEVICES says how many devices a process has.
 """
 
+import functools
 import pathlib
 import pickle
 import re
+import shutil
 import sys
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import sync_global_devices
 
 from jaxrnn import losses, models, optim, training
 
@@ -22,12 +25,11 @@ ROWS, TIME, VOCAB, CLASSES = 16, 9, 20, 3
 def task(process=0, processes=1):
     """Returns the names that the recipe uses; of each batch, the rows of one process."""
     rng = np.random.default_rng(0)
-    sizes = {"vocab_size": VOCAB, "num_layers": 2}
-    init = lambda key: models.init_sequence_model(key, "rnn", 6, 5, CLASSES, **sizes)
+    init = lambda key: models.init_sequence_model(key, "rnn", 6, 5, CLASSES, vocab_size=VOCAB)
     shapes = jax.eval_shape(init, jax.random.key(0))  # drawing would compile a program for each
 
     def loss(params, ids, lengths, labels, key=None):
-        options = {"lengths": lengths, "dropout": 0.3, "head_dropout": 0.5, "key": key}
+        options = {"lengths": lengths, "head_dropout": 0.5, "key": key}
         return losses.cross_entropy(models.sequence_model(params, ids, **options)[0], labels)
 
     def batches(epoch):
@@ -64,18 +66,23 @@ def main(process, processes, port, folder):
             programs.append(about.get("fun_name") or "") if "backend_compile" in event else None
         )
     )
-    names = {"jax": jax, "fit": training.fit, "optim": optim} | task(process, processes)
+    # All processes share the checkpoints.
+    checkpoints = pathlib.Path(folder, "checkpoints")
+    fit = functools.partial(training.fit, checkpoints=checkpoints)
+    names = {"jax": jax, "fit": fit, "optim": optim} | task(process, processes)
     exec(recipe, names)
     fitted, steps = names["fitted"], [name for name in programs if "step" in name]
     batch = next(names["placed"](0))
-    # Interrupted after an epoch, with checkpoints that all processes share.
-    options = {"lr": 1e-2, "key": jax.random.key(1), "checkpoints": f"{folder}/checkpoints"}
-    start = jax.device_put(names["params"], names["whole"])
-    for epochs in (1, 2):
-        resumed = training.fit(
-            names["loss"], optim.adam, start, names["placed"], epochs=epochs, **options
-        )
-    found = {
+    # As if interrupted after the first epoch.
+    sync_global_devices("all checkpoints are written")
+    if process == 0:
+        shutil.rmtree(checkpoints / "6")
+    sync_global_devices("the last checkpoint is removed")
+    resumed = fit(
+        names["loss"], optim.adam, names["start"], names["placed"], epochs=2, lr=1e-2,
+        key=jax.random.key(1),
+    )  # fmt: skip
+    results = {
         "fitted": jax.tree.map(np.asarray, fitted),
         "resumed": jax.tree.map(np.asarray, resumed),
         "programs": steps,
@@ -83,7 +90,7 @@ def main(process, processes, port, folder):
         "rows": [shard.data.shape[0] for a in batch for shard in a.addressable_shards],
         "work": work(names["loss"], fitted.params, batch),
     }
-    pathlib.Path(folder, f"{process}").write_bytes(pickle.dumps(found))
+    pathlib.Path(folder, f"{process}").write_bytes(pickle.dumps(results))
 
 
 if __name__ == "__main__":

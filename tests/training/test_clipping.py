@@ -46,8 +46,8 @@ def test_clip_grad_norm(ratio, max_norm):
 def test_clip_grad_norm_of_one_bad_value(bad):
     """NaN makes all NaN; inf makes the others 0."""
     gradients, tensors = scaled(1.0)
-    gradients["bias"] = gradients["bias"].at[0].set(bad)
-    tensors[0].grad[0] = bad
+    gradients["weight"] = gradients["weight"].at[0, 0].set(bad)
+    tensors[1].grad[0, 0] = bad
     clipped, _ = clip_grad_norm(0.5).update(gradients, optax.EmptyState())
     clip_grad_norm_(tensors, 0.5)
     for one, other in zip(clipped.values(), tensors, strict=True):
@@ -57,8 +57,8 @@ def test_clip_grad_norm_of_one_bad_value(bad):
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.7, 100.0])
 def test_clip_grad_value(value):
     gradients, tensors = scaled(2.0)
-    gradients["bias"] = gradients["bias"].at[0].set(math.nan)
-    tensors[0].grad[0] = math.nan
+    gradients["weight"] = gradients["weight"].at[0, 0].set(math.nan)
+    tensors[1].grad[0, 0] = math.nan
     clipped, _ = clip_grad_value(value).update(gradients, optax.EmptyState())
     clip_grad_value_(tensors, value)
     for one, other in zip(clipped.values(), tensors, strict=True):

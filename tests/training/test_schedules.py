@@ -1,6 +1,5 @@
 """Law: schedules and plateaus give torch's rates at every count."""
 
-import functools
 import math
 import re
 
@@ -96,39 +95,48 @@ def options_of(seed):
     }
 
 
-# The numbers are traced, so that a program serves for all of them.
-@functools.partial(jax.jit, static_argnames=("mode", "threshold_mode", "factor"))
-def plateau_rates(lr, metrics, **options):
-    return rates(reduce_lr_on_plateau(lr, **options), metrics)
-
-
-def assert_plateau(options, metrics, lr=0.5):
+def torch_rates(options, metrics, lr):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
     scheduler = ReduceLROnPlateau(optimizer, **options)
     wanted = []
     for metric in metrics:
         scheduler.step(metric)
         wanted.append(optimizer.param_groups[0]["lr"])
+    return wanted
+
+
+def assert_plateaus(*cases, lr=0.5):
+    """Compares all cases of options and metrics in one program; returns torch's rates."""
+    every_rate = jax.jit(
+        lambda every, lr: [
+            rates(reduce_lr_on_plateau(lr, **options), metrics)
+            for (options, _), metrics in zip(cases, every, strict=True)
+        ]
+    )
+    results = every_rate([np.asarray(metrics, float) for _, metrics in cases], lr)
+    wanted = [torch_rates(*case, lr) for case in cases]
     # In float64 both sides compute the same numbers.
-    np.testing.assert_array_equal(plateau_rates(lr, np.asarray(metrics, float), **options), wanted)
+    np.testing.assert_array_equal(results, wanted)
     return wanted
 
 
 @pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_plateau(mode, threshold_mode):
-    cuts = 0
-    for seed in range(12):
-        options = {"mode": mode, "threshold_mode": threshold_mode, **options_of(seed)}
-        cuts += len(set(assert_plateau(options, metrics_of(seed)))) - 1
-    assert cuts > 20
+    modes = {"mode": mode, "threshold_mode": threshold_mode}
+    wanted = assert_plateaus(*((modes | options_of(seed), metrics_of(seed)) for seed in range(12)))
+    assert sum(len(set(rates)) - 1 for rates in wanted) > 20
 
 
 def test_plateau_by_default():
-    assert len(set(assert_plateau({}, np.ones(EPOCHS)))) == 9  # then the change is below eps
-    assert_plateau({}, [math.nan] * EPOCHS)
-    assert_plateau({"patience": 1, "min_lr": 1.0}, np.ones(EPOCHS))  # never raises the rate
-    assert_plateau({"factor": 0.5, "eps": 0.25}, np.ones(EPOCHS))  # a change of eps is none
+    same = np.ones(EPOCHS)
+    cuts, *_ = assert_plateaus(
+        ({}, same),
+        ({}, [math.nan] * EPOCHS),
+        ({"patience": 1, "min_lr": 1.0}, same),  # never raises the rate
+        ({"factor": 0.5, "eps": 0.25}, same),  # a change of eps is none
+    )
+    assert len(set(cuts)) == 9  # then the change is below eps
 
 
 def test_training_on_plateaus():
@@ -155,7 +163,7 @@ def test_training_on_plateaus():
     history = jax.jit(lambda *data: jax.lax.scan(epoch, start, data)[1])(split, jnp.array(metrics))
     history = jax.tree.map(lambda a: a.reshape(STEPS, *a.shape[2:]), history)
 
-    scheduled = [0.1, *assert_plateau({"patience": 1, "factor": 0.5}, metrics, 0.1)]
+    scheduled = [0.1, *torch_rates({"patience": 1, "factor": 0.5}, metrics, 0.1)]
     assert len(set(scheduled)) > 3
     rate = lambda step: scheduled[step // batches]
     assert_near(history, torch_trajectory(torch.optim.Adam, params, gradients, rate=rate))
