@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step
+from jaxrnn._check import Options
 from jaxrnn._layers import stack
 
 from ..backends.jax import Apply
@@ -97,7 +98,7 @@ def round_products(params: Params) -> Params:
 
 def with_step(kind: str, step: Any) -> Apply:
     def apply(params: Params, x: Any, state: Any, *, nonlinearity: str = "", **options: Any) -> Any:
-        return stack(kind, step, params, x, state, **options)
+        return stack(kind, step, params, x, state, Options(**options))
 
     return apply
 

@@ -10,7 +10,7 @@ import pytest
 import jaxrnn
 
 
-MODULES = [f"jaxrnn.{module.name}" for module in pkgutil.iter_modules(jaxrnn.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(jaxrnn.__path__, "jaxrnn.")]
 
 
 @pytest.mark.parametrize("name", MODULES)
