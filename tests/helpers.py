@@ -120,6 +120,11 @@ def assert_equal(found: Any, wanted: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, wanted)
 
 
+def row(name: str, error: type[Exception], message: str, function: Any, *args: Any, **options: Any):
+    """A bad call and its error, for a table."""
+    return pytest.param(functools.partial(function, *args, **options), error, message, id=name)
+
+
 def assert_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     """By one sentence that has the parts of `message`, between whose `...` anything may stand."""
     pattern = ".*".join(re.escape(part) for part in message.split("..."))
