@@ -18,14 +18,19 @@ STEPS = {"rnn tanh": tanh_step, "rnn relu": relu_step, "lstm": lstm_step, "gru":
 TIME, BATCH = 6, 4
 
 
+def over_time(implementation, name, reverse=False, return_all_states=False):
+    """(params, x, state, valid) → every, final."""
+    options = {"reverse": reverse, "return_all_states": return_all_states}
+    return functools.partial(IMPLEMENTATIONS[implementation].run, STEPS[name], **options)
+
+
 def derivatives(implementation, name, ragged):
     """Values with tangents, gradients with tangents; ragged, reversed, masked and all states."""
 
     def f(leaves):
         params, x, state = leaves
-        options = {"reverse": ragged, "return_all_states": ragged}
         params = params | {"mask_hh": mask} if ragged else params
-        return IMPLEMENTATIONS[implementation].run(STEPS[name], params, x, state, valid, **options)
+        return over_time(implementation, name, ragged, ragged)(params, x, state, valid)
 
     rng = np.random.default_rng(0)
     cell = LAYERS[name].cell.replace(bias=ragged)
@@ -84,13 +89,10 @@ def test_layout_that_is_picked(name, batch, monkeypatch):
     x = jnp.stack([x, jnp.sin(x), jnp.cos(x), -x])
     valid = jnp.arange(4)[:, None, None] < (jnp.arange(batch) % 5)[:, None]
 
-    def f(implementation, *leaves):
-        options = {"reverse": False, "return_all_states": False}
-        return IMPLEMENTATIONS[implementation].run(STEPS[name], *leaves, valid, **options)
-
     def both(implementation):
-        gradient = jax.grad(lambda *leaves: score(f(implementation, *leaves)), (0, 1, 2))
-        return jax.jit(lambda *a: (f(implementation, *a), gradient(*a)))(params, x, state)
+        f = lambda *leaves: over_time(implementation, name)(*leaves, valid)
+        gradient = jax.grad(lambda *leaves: score(f(*leaves)), (0, 1, 2))
+        return jax.jit(lambda *leaves: (f(*leaves), gradient(*leaves)))(params, x, state)
 
     assert_close(both("fused"), both("scan"))
 
@@ -99,9 +101,9 @@ def loss(implementation, name, time, batch):
     """A function of params, x and state, and these."""
     params, _, state = draw(LAYERS[name].cell, batch=batch)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((time, batch, INPUT)))
-    way, options = IMPLEMENTATIONS[implementation], {"reverse": False, "return_all_states": False}
-    outputs = lambda *leaves: way.run(STEPS[name], *leaves, None, **options)
-    return lambda *leaves: score(jax.tree.map(jnp.square, outputs(*leaves))), (params, x, state)
+    f = over_time(implementation, name)
+    squares = lambda *leaves: jax.tree.map(jnp.square, f(*leaves, None))
+    return lambda *leaves: score(squares(*leaves)), (params, x, state)
 
 
 def test_gradient_by_one_argument(monkeypatch):
@@ -135,8 +137,7 @@ def test_what_is_not_valid_is_inert(name, flat, merged, monkeypatch):
     valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
 
     def f(params, x, state):
-        options = {"reverse": False, "return_all_states": False}
-        y, _ = IMPLEMENTATIONS["fused"].run(STEPS[name], params, x, state, valid, **options)
+        y, _ = over_time("fused", name)(params, x, state, valid)
         return score(jnp.where(valid, y, 0.0))
 
     @jax.jit
