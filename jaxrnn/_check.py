@@ -4,7 +4,8 @@ Errors are raised at trace time, in one sentence: the argument, what was wanted,
 likely cause.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,12 +13,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Integer, PRNGKeyArray
 
 from ._params import LSTMState, Structure, is_tensor, structure
 
 
 Arrays = dict[str, Array]
+Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options that `rnn`, `lstm` and `gru` share: their names, types and defaults."""
+
+    batch_first: bool = False
+    lengths: Lengths | None = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    key: PRNGKeyArray | None = None
+    masks: Bool[ArrayLike, "..."] | None = None
+    recurrent_masks: Bool[ArrayLike, "..."] | None = None
+    return_all_states: bool = False
+    checkpoint_every: int | None = None
+    implementation: str | None = None
 
 
 def check_cell(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._check import batch_shape, check_dropout, check_key, check_layer, check_masks
+from ._check import Options, batch_shape, check_dropout, check_key, check_layer, check_masks
 from ._params import Structure, structure
 
 
@@ -98,20 +98,11 @@ def draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Bool[Arra
     return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
 
 
-def choose_masks(
-    s: Structure,
-    x: Array,
-    *,
-    batch_first: bool,
-    dropout: float,
-    recurrent_dropout: float,
-    key: Any,
-    masks: Any,
-    recurrent_masks: Any,
-) -> tuple[Array | None, Array | None]:
+def choose_masks(s: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
     """The masks between layers, in the layout of `x`, and within; None for no dropout."""
+    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
     check_dropout(dropout)
-    check_dropout(recurrent_dropout, "recurrent_dropout")
+    check_dropout(recurrent, "recurrent_dropout")
     if dropout > 0 and s.num_layers == 1:
         warnings.warn(
             f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
@@ -119,13 +110,12 @@ def choose_masks(
         )
     if key is not None:
         check_key(key)
-    draws = (dropout > 0 and masks is None) or (recurrent_dropout > 0 and recurrent_masks is None)
+    masks, within = options.masks, options.recurrent_masks
+    draws = (dropout > 0 and masks is None) or (recurrent > 0 and within is None)
     spare = key is not None and not draws  # masks come instead of a key, or of one half of it
-    between, within = _between(s, x), _within(s, x, batch_first)
-    return (
-        _masks("", masks, between, dropout, key, spare),
-        _masks("recurrent_", recurrent_masks, within, recurrent_dropout, key, spare),
-    )
+    shape = _within(s, x, options.batch_first)
+    masks = _masks("", masks, _between(s, x), dropout, key, spare)
+    return masks, _masks("recurrent_", within, shape, recurrent, key, spare)
 
 
 def _masks(

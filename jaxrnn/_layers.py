@@ -1,6 +1,5 @@
 """`rnn`, `lstm` and `gru`: directions side by side, layers upon layers."""
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -8,88 +7,20 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._cells import Step, gru_step, hidden, layer_norm_lstm_step, lstm_step, rnn_step, wide
-from ._check import check_layer, check_lengths, check_positive, time_axis
+from ._check import Lengths, Options, check_layer, check_lengths, check_positive, time_axis
 from ._dropout import choose_masks, drop, scale
-from ._implementations import Run, run
+from ._implementations import run
 from ._params import LSTMState, structure
 
 
-Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
 Layer = TypeVar("Layer", bound=Callable[..., Any])
 
 
-def stack(
-    kind: str,
-    step: Step,
-    params: Mapping[str, Any],
-    x: Any,
-    state: Any,
-    *,
-    batch_first: bool = False,
-    lengths: Lengths | None = None,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    key: PRNGKeyArray | None = None,
-    masks: Bool[ArrayLike, "..."] | None = None,
-    recurrent_masks: Bool[ArrayLike, "..."] | None = None,
-    return_all_states: bool = False,
-    checkpoint_every: int | None = None,
-    implementation: str | None = None,
-) -> tuple[Array, Any]:
-    """Checks everything, brings it to (time, batch, features), runs layer upon layer.
-
-    The options are those of `rnn`, `lstm` and `gru`, which take their defaults from here.
-    """
-    s, params, x, state = check_layer(kind, params, x, state, batch_first)
-    between, recurrent = choose_masks(
-        s,
-        x,
-        batch_first=batch_first,
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-        masks=masks,
-        recurrent_masks=recurrent_masks,
-    )
-    valid = None if lengths is None else _valid(lengths, x, batch_first)
-    if checkpoint_every is not None:
-        check_positive(checkpoint_every=checkpoint_every)
-
-    unbatched = x.ndim == 2
-    x = _time_first(x, unbatched, batch_first)
-    state = jax.tree.map(lambda a: _time_first(a, unbatched), state)
-    between = [] if between is None else _time_first(between, unbatched, batch_first)
-    cells = [_cell_params(params, suffix) for suffix in s.suffixes]
-    if recurrent is not None:
-        scaled = _time_first(recurrent, unbatched).astype(wide(x.dtype)) * scale(recurrent_dropout)
-        cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
-    over_time = functools.partial(
-        run,
-        implementation,
-        step,
-        return_all_states=return_all_states,
-        checkpoint_every=checkpoint_every,
-    )
-
-    states = []
-    for layer in range(s.num_layers):
-        rows = slice(layer * s.num_directions, (layer + 1) * s.num_directions)
-        initial = jax.tree.map(lambda a, rows=rows: a[rows], state)
-        x, new = _layer(over_time, cells[rows], x, initial, valid, return_all_states)
-        states.append(new)
-        if layer < len(between):
-            x = drop(x, between[layer], dropout)
-    # The last three axes of a state are (layer · directions + direction, batch, features).
-    whole = lambda *layers: _as_given(jnp.concatenate(layers, axis=-3), unbatched)
-    state = jax.tree.map(whole, *states)
-    return _as_given(x, unbatched, batch_first), state
-
-
-class Options(TypedDict, total=False):
-    """The options of `stack`, once more, since type checkers cannot take them from there."""
+class Keywords(TypedDict, total=False):
+    """The fields of `Options` again: type checkers take keywords from a `TypedDict` only."""
 
     batch_first: bool
     lengths: Lengths | None
@@ -104,11 +35,11 @@ class Options(TypedDict, total=False):
 
 
 def _with_options(layer: Layer) -> Layer:
-    """Shows the options of `stack` in the layer's signature, in place of `**options`."""
+    """Shows the fields of `Options` in the layer's signature, in place of `**options`."""
     signature = inspect.signature(layer)
     arguments = list(signature.parameters.values())[:-1]
-    options = [p for p in inspect.signature(stack).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    layer.__signature__ = signature.replace(parameters=arguments + options)
+    options = inspect.signature(Options).parameters.values()
+    layer.__signature__ = signature.replace(parameters=[*arguments, *options])
     return layer
 
 
@@ -119,7 +50,7 @@ def rnn(
     state: Float[ArrayLike, "LD *B H"] | None = None,
     *,
     nonlinearity: str = "tanh",
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
 
@@ -139,7 +70,7 @@ def rnn(
     >>> y[:, 0], h[0]
     (Array([1., 2., 3.], dtype=float32), Array([3.], dtype=float32))
     """
-    return stack("rnn", rnn_step(nonlinearity), params, x, state, **options)
+    return stack("rnn", rnn_step(nonlinearity), params, x, state, Options(**options))
 
 
 @_with_options
@@ -147,7 +78,7 @@ def lstm(
     params: Mapping[str, ArrayLike],
     x: Float[ArrayLike, "*TB I"],
     state: tuple[Float[ArrayLike, "LD *B P"], Float[ArrayLike, "LD *B H"]] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DP"], LSTMState]:
     r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
 
@@ -223,7 +154,7 @@ def lstm(
     Array([0.125], dtype=float32)
     """
     step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
-    return stack("lstm", step, params, x, state, **options)
+    return stack("lstm", step, params, x, state, Options(**options))
 
 
 @_with_options
@@ -231,7 +162,7 @@ def gru(
     params: Mapping[str, ArrayLike],
     x: Float[ArrayLike, "*TB I"],
     state: Float[ArrayLike, "LD *B H"] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
 
@@ -245,24 +176,67 @@ def gru(
     >>> y[:, 0]
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
-    return stack("gru", gru_step, params, x, state, **options)
+    return stack("gru", gru_step, params, x, state, Options(**options))
+
+
+def stack(
+    kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any, options: Options
+) -> tuple[Array, Any]:
+    """Checks everything, brings it to (time, batch, features), runs layer upon layer."""
+    s, params, x, state = check_layer(kind, params, x, state, options.batch_first)
+    between, recurrent = choose_masks(s, x, options)
+    valid = _valid(x, options)
+    if options.checkpoint_every is not None:
+        check_positive(checkpoint_every=options.checkpoint_every)
+
+    unbatched, batch_first = x.ndim == 2, options.batch_first
+    x = _time_first(x, unbatched, batch_first)
+    state = jax.tree.map(lambda a: _time_first(a, unbatched), state)
+    between = [] if between is None else _time_first(between, unbatched, batch_first)
+    cells = [_cell_params(params, suffix) for suffix in s.suffixes]
+    if recurrent is not None:
+        masks = _time_first(recurrent, unbatched).astype(wide(x.dtype))
+        scaled = masks * scale(options.recurrent_dropout)
+        cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
+
+    states = []
+    for layer in range(s.num_layers):
+        rows = slice(layer * s.num_directions, (layer + 1) * s.num_directions)
+        initial = jax.tree.map(lambda a, rows=rows: a[rows], state)
+        x, new = _layer(step, cells[rows], x, initial, valid, options)
+        states.append(new)
+        if layer < len(between):
+            x = drop(x, between[layer], options.dropout)
+    # The last three axes of a state are (layer · directions + direction, batch, features).
+    whole = lambda *layers: _as_given(jnp.concatenate(layers, axis=-3), unbatched)
+    state = jax.tree.map(whole, *states)
+    return _as_given(x, unbatched, batch_first), state
 
 
 def _layer(
-    over_time: Run,
+    step: Step,
     cells: Sequence[Mapping[str, Array]],
     x: Float[Array, "T B I"],
     state: Any,
     valid: Bool[Array, "T B 1"] | None,
-    return_all_states: bool,
+    options: Options,
 ) -> tuple[Float[Array, "T B DP"], Any]:
     """One layer in its directions, over which `cells` and the leading axis of `state` run."""
     outputs, states = [], []
     for direction, cell in enumerate(cells):
-        initial = jax.tree.map(lambda a, i=direction: a[i], state)
-        every, final = over_time(cell, x, initial, valid, reverse=direction == 1)
+        every, final = run(
+            options.implementation,
+            step,
+            cell,
+            x,
+            jax.tree.map(lambda a, i=direction: a[i], state),
+            valid,
+            reverse=direction == 1,
+            return_all_states=options.return_all_states,
+            checkpoint_every=options.checkpoint_every,
+        )
         outputs.append(hidden(every))
-        states.append(every if return_all_states else final)
+        states.append(every if options.return_all_states else final)
     y = jnp.concatenate(outputs, axis=-1)
     y = y if valid is None else jnp.where(valid, y, jnp.zeros_like(y))
     return y, jax.tree.map(lambda *directions: jnp.stack(directions, axis=-3), *states)
@@ -282,11 +256,13 @@ def _as_given(a: Array, unbatched: bool, batch_first: bool = False) -> Array:
     return jnp.swapaxes(a, -3, -2) if batch_first else a
 
 
-def _valid(lengths: Lengths, x: Array, batch_first: bool) -> Bool[Array, "T B 1"]:
-    """True where a step lies within its sequence's length."""
-    counts = check_lengths(lengths, x, batch_first).reshape(1, -1)
-    steps = jnp.arange(x.shape[time_axis(x, batch_first)], dtype=counts.dtype)
-    return (steps[:, None] < counts)[..., None]
+def _valid(x: Array, options: Options) -> Bool[Array, "T B 1"] | None:
+    """True where a step lies within its sequence's length; None if all do."""
+    if options.lengths is None:
+        return None
+    lengths = check_lengths(options.lengths, x, options.batch_first).reshape(1, -1)
+    steps = jnp.arange(x.shape[time_axis(x, options.batch_first)], dtype=lengths.dtype)
+    return (steps[:, None] < lengths)[..., None]
 
 
 def _cell_params(params: Mapping[str, Array], suffix: str) -> dict[str, Array]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._cells import normalise, widen
 from ._check import (
+    Lengths,
     as_known,
     check_dropout,
     check_dtype,
@@ -20,7 +21,7 @@ from ._check import (
     is_traced,
 )
 from ._dropout import draw, drop
-from ._layers import Lengths, gru, lstm, rnn
+from ._layers import gru, lstm, rnn
 from ._params import structure
 
 

@@ -1,12 +1,10 @@
 """Bad calls of layers and cells, and what the error must say: a table."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import torch
+from helpers import row
 
 import jaxrnn
 from jaxrnn import (
@@ -40,10 +38,6 @@ NORM = weights("lstm", L, layer_norm=True)
 
 def without(params, name):
     return {key: value for key, value in params.items() if key != name}
-
-
-def row(name, error, message, function, *args, **options):
-    return pytest.param(functools.partial(function, *args, **options), error, message, id=name)
 
 
 # What a message must hold, as a plain string, `...` standing for anything.

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import torch
-from call_errors import CALLS, GRU, LSTM, RNN, B, H, I, L, T
+from call_errors import CALLS, B, H, I, L, T
 from helpers import assert_refused
 from other_errors import OTHERS
 
@@ -38,21 +38,6 @@ def test_raises(call, error, message):
 )
 def test_raises_under_trace(call, error, message):
     assert_refused(lambda: traced(call), error, message)
-
-
-@pytest.mark.parametrize(("layer", "params"), [(rnn, RNN), (lstm, LSTM), (gru, GRU)])
-def test_traced_lengths_are_clamped(layer, params):
-    """To [0, T], whatever their dtype: a cast to int32 would make 2³² + 1 out to be 1."""
-    params = {
-        name: np.cos(np.arange(value.size)).reshape(value.shape) for name, value in params.items()
-    }
-    x = np.random.default_rng(0).normal(size=(T, 5, I))
-    run = jax.jit(lambda lengths: layer(params, x, lengths=lengths))
-    lengths = np.array([-2, 3, T + 4, 2**32 + 1, -(2**32) + 1])
-    wild, clipped = run(lengths), run(np.clip(lengths, 0, T))
-    jax.tree.map(np.testing.assert_array_equal, wild, clipped)
-    assert not np.any(wild[0][:, 0])
-    assert np.all(wild[0][-1, 2:4])
 
 
 def torch_lstm(*shape, state=None, dtype=torch.float32):

@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-from converting import HIDDEN, draw
-from helpers import LAYERS, assert_equal, assert_refused
-from helpers import draw as draw_layer
+from helpers import HIDDEN, LAYERS, assert_equal, assert_refused, draw
 
 from jaxrnn import convert
 
 
 def test_both_directions_of_a_node():
-    cells = convert.cells(draw_layer(LAYERS["gru"])[0])
+    cells = convert.cells(draw(LAYERS["gru"])[0])
     weights = convert.to_onnx(cells[:2])
     assert {name: a.shape for name, a in weights.items()} == {
         "W": (2, 15, 3), "R": (2, 15, 5), "B": (2, 30),
@@ -19,9 +17,8 @@ def test_both_directions_of_a_node():
     assert_equal(convert.from_onnx(weights, linear_before_reset=1, **attributes), cells[:2])
 
 
-NODES = {
-    kind: [draw("ONNX", kind, seed=seed)[0] for seed in (0, 1)] for kind in ("lstm", "gru", "rnn")
-}
+KINDS = {"lstm": LAYERS["lstm"], "gru": LAYERS["gru"], "rnn": LAYERS["rnn tanh"]}
+NODES = {kind: convert.cells(draw(layer)[0])[:2] for kind, layer in KINDS.items()}
 THREE = [b"Sigmoid", b"Tanh", b"Tanh"]
 
 

@@ -1,4 +1,4 @@
-"""The flax modules in flax's training loops, next to its own layers."""
+"""The flax modules in flax's own training loops."""
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,6 @@ def as_users_do():
     """Neither flax's metrics nor optax's losses know strict promotion."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
-
-
-class Flaxs(nnx.Module):
-    """flax's own LSTM, called as ours."""
-
-    def __init__(self, input_size, hidden_size, *, rngs):
-        cell = nnx.OptimizedLSTMCell(input_size, hidden_size, rngs=rngs)
-        self.rnn = nnx.RNN(cell, return_carry=True, rngs=rngs)
-
-    def __call__(self, x):
-        carry, y = self.rnn(x)
-        return y, carry
 
 
 class Classifier(nnx.Module):
@@ -62,8 +50,7 @@ def classify_evaluate(model, metrics, batch):
 
 
 NNX_LAYERS = {
-    "flax": lambda rngs: Flaxs(1, 16, rngs=rngs),
-    "ours": lambda rngs: jaxrnn.nnx.LSTM(1, 16, batch_first=True, rngs=rngs),
+    "single": lambda rngs: jaxrnn.nnx.LSTM(1, 16, batch_first=True, rngs=rngs),
     "stacked": lambda rngs: jaxrnn.nnx.GRU(1, 16, 2, dropout=0.1, batch_first=True, rngs=rngs),
 }
 
@@ -86,40 +73,20 @@ def test_nnx_loop(layer):
     assert metrics.compute()["accuracy"] > 0.95
 
 
-class LinenFlaxs(linen.Module):
-    """flax's own LSTM, called as ours."""
-
-    hidden_size: int
-
-    @linen.compact
-    def __call__(self, x, state=None, *, lengths=None):
-        rnn = linen.RNN(linen.OptimizedLSTMCell(self.hidden_size), return_carry=True)
-        carry, y = rnn(x, initial_carry=state, seq_lengths=lengths)
-        return y, carry
-
-
-LINEN_LAYERS = {
-    "flax": lambda size, name: LinenFlaxs(32, name=name),
-    "ours": lambda size, name: jaxrnn.linen.LSTM(size, 32, batch_first=True, name=name),
-}
-
-
 class Seq2seq(linen.Module):
-    layer: str
-
     @linen.compact
     def __call__(self, source, target, lengths):
-        _, state = LINEN_LAYERS[self.layer](6, "encoder")(source, lengths=lengths)
-        y, _ = LINEN_LAYERS[self.layer](6, "decoder")(target, state)
+        encoder, decoder = (jaxrnn.linen.LSTM(6, 32, batch_first=True) for _ in range(2))
+        _, state = encoder(source, lengths=lengths)
+        y, _ = decoder(target, state)
         return linen.Dense(6)(y)
 
 
 @pytest.mark.usefixtures("as_users_do")
-@pytest.mark.parametrize("layer", LINEN_LAYERS)
-def test_linen_loop(layer):
+def test_linen_loop():
     """The loop of flax's seq2seq example, with its teacher forcing: say it backwards."""
     rng, lengths = np.random.default_rng(0), np.full(64, 3, np.int32)
-    model = Seq2seq(layer)
+    model = Seq2seq()
 
     def batch():
         words = rng.integers(1, 6, (64, 3))
