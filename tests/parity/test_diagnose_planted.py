@@ -126,7 +126,7 @@ def test_scripts(tmp_path):
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     printed = [part.splitlines() for part in run.stdout.split("next\n")[1:]]
     for (name, start), lines in zip(SCRIPTS.items(), printed, strict=True):
-        assert len(lines) == len(result(name).problem.found)
+        assert len(lines) == len(result(name).problem.results)
         [line] = [line for line in lines if line.startswith(start)]
         if "off by" in start:
             assert float(line.split()[-1]) > 1e-3

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import jaxrnn
 
 from .. import layers
-from ..layers import Params, rename
+from ..layers import Params, backward_by_hand, rename
+from ..plant import with_params, written
 from .layer import (
     BOTH,
     BOTH_PADDED,
@@ -15,11 +16,9 @@ from .layer import (
     STACKED,
     THREE,
     TWO,
-    anew,
     layer,
     planted,
     row,
-    with_params,
     with_results,
 )
 
@@ -34,21 +33,24 @@ def y_of_layer_0(params: Params, x: Any, state: Any, **options: Any) -> Any:
     return jaxrnn.lstm(layer(params, 0), x, row(state, 0), **options)[0], final
 
 
-backward = lambda run: anew(layers.backward_by_hand(run))
 halves_swapped = lambda y, final: (jnp.concatenate(jnp.split(y, 2, axis=-1)[::-1], -1), final)
-IN_THE_PADDING = backward(layers.from_the_padding)
+IN_THE_PADDING = backward_by_hand(layers.from_the_padding)
 FORWARD_TWICE = with_params(rename(lambda name: name.removesuffix("_reverse")))
 LAYER_1_TWICE = with_params(rename(lambda name: name.replace("_l2", "_l1")))
 PORTS = {
-    "backward forward": planted("backward direction forward", backward(layers.not_flipped), BOTH),
+    "backward forward": planted(
+        "backward direction forward", backward_by_hand(layers.not_flipped), BOTH
+    ),
     "backward unflipped": planted(
-        "reverse the backward direction's outputs", backward(layers.not_flipped_back), BOTH
+        "reverse the backward direction's outputs",
+        backward_by_hand(layers.not_flipped_back),
+        BOTH,
     ),
     "backward in the padding": planted(
         "starts the backward direction in the padding", IN_THE_PADDING, BOTH_PADDED
     ),
     "backward lengths": planted(
-        "from the end of the padding", backward(lengths_from_the_wrong_end), BOTH_PADDED
+        "from the end of the padding", backward_by_hand(lengths_from_the_wrong_end), BOTH_PADDED
     ),
     "directions swapped": planted(
         "weights of both directions swapped", with_params(rename(layers.other_direction)), BOTH
@@ -59,5 +61,5 @@ PORTS = {
         "layers 1 and 2 swapped", with_params(rename(layers.other_layer)), THREE
     ),
     "layer 1 twice": planted("uses layer 1's weights in layer 2 too", LAYER_1_TWICE, THREE),
-    "y of layer 0": planted("first layer's outputs", anew(y_of_layer_0), TWO),
+    "y of layer 0": planted("first layer's outputs", written(y_of_layer_0), TWO),
 }

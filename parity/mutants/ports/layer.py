@@ -18,10 +18,8 @@ from ...backends.data import DTYPES, output_shapes
 from ...cases import GRU, LSTM, RNN, Case
 from ...criterion import Arrays
 from ..layers import Params
-from ..plant import Function, Mistake
+from ..plant import Change, Function, Mistake
 
-
-Wrong = Callable[[Function], Function]
 
 # `numbers` draws the sizes. Without cotangents `diagnose` is given results, and no gradients.
 _case = functools.partial(Case, "ports", cotangents=())
@@ -63,7 +61,7 @@ def numbers(name: str, case: Case, dtype: str = "float32") -> tuple[Case, Arrays
     return case, weights, arrays
 
 
-def port(case: Case, wrong: Wrong) -> Function:
+def port(case: Case, wrong: Change) -> Function:
     """The wrong function, called as `diagnose` calls ports; its results by `diagnose`'s names."""
     function = wrong(getattr(jaxrnn, case.structure.kind))
     always: dict[str, Any] = {}
@@ -85,7 +83,7 @@ def port(case: Case, wrong: Wrong) -> Function:
 # How to go wrong.
 
 
-def planted(named: str, wrong: Wrong, case: Case = ONE, dtype: str = "float32") -> Mistake:
+def planted(named: str, wrong: Change, case: Case = ONE, dtype: str = "float32") -> Mistake:
     return Mistake(wrong, case, dtype, named)
 
 
@@ -93,32 +91,23 @@ def itself(right: Function) -> Function:
     return right
 
 
-def anew(function: Function) -> Wrong:
-    """The whole layer is written by hand."""
-    return lambda right: function
-
-
-def both(first: Wrong, second: Wrong) -> Wrong:
+def both(first: Change, second: Change) -> Change:
     return lambda right: second(first(right))
 
 
-def with_params(change: Callable[[Params], Params]) -> Wrong:
-    return lambda right: lambda params, *args, **options: right(change(params), *args, **options)
-
-
-def with_initial(change: Function) -> Wrong:
+def with_initial(change: Function) -> Change:
     """Each array of the initial state is changed."""
     return lambda right: (
         lambda params, x, state, **options: right(params, x, jax.tree.map(change, state), **options)
     )
 
 
-def with_results(change: Function) -> Wrong:
+def with_results(change: Function) -> Change:
     """`change` takes y and the final state."""
     return lambda right: lambda *args, **options: change(*right(*args, **options))
 
 
-def with_final(change: Function) -> Wrong:
+def with_final(change: Function) -> Change:
     """Each array of the final state is changed."""
     return with_results(lambda y, final: (y, jax.tree.map(change, final)))
 

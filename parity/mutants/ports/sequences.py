@@ -8,7 +8,8 @@ import jaxrnn
 
 from .. import layers
 from ..layers import Params, with_lengths
-from .layer import BOTH_PADDED, GATED, ONE, PADDED, THREE, anew, joined, layer, planted, row
+from ..plant import written
+from .layer import BOTH_PADDED, GATED, ONE, PADDED, THREE, joined, layer, planted, row
 
 
 def sorted_without_states(params: Params, x: Any, state: Any, lengths: Any, **options: Any) -> Any:
@@ -39,9 +40,9 @@ def unscaled(params: Params, x: Any, state: Any, *, masks: Any, **options: Any) 
 
 evaluated = lambda params, x, state, **options: jaxrnn.lstm(params, x, state)
 IGNORED, LONGER, SHORTER = (
-    anew(with_lengths(change)) for change in (lambda n: None, lambda n: n + 1, lambda n: n - 1)
+    with_lengths(change) for change in (lambda n: None, lambda n: n + 1, lambda n: n - 1)
 )
-STATES_OF_THE_PADDING = anew(layers.final_state_of_the_padding)
+STATES_OF_THE_PADDING = written(layers.final_state_of_the_padding)
 DROPPED = THREE._replace(dropout=0.4)
 PORTS = {
     "lengths ignored": planted("ignores the lengths", IGNORED, PADDED),
@@ -50,18 +51,18 @@ PORTS = {
     "states of the padding": planted(
         "final states of the padding", STATES_OF_THE_PADDING, BOTH_PADDED
     ),
-    "y not zeroed": planted("zero y beyond", anew(layers.output_not_zeroed), PADDED),
+    "y not zeroed": planted("zero y beyond", written(layers.output_not_zeroed), PADDED),
     "states left sorted": planted(
-        "final states sorted by length", anew(layers.left_sorted), PADDED
+        "final states sorted by length", written(layers.left_sorted), PADDED
     ),
     "states not sorted": planted(
-        "but not their initial states", anew(sorted_without_states), GATED._replace(lengths=())
+        "but not their initial states", written(sorted_without_states), GATED._replace(lengths=())
     ),
     "batch first": planted(
-        "takes x for (batch, time)", anew(batch_for_time), GATED._replace(state=False)
+        "takes x for (batch, time)", written(batch_for_time), GATED._replace(state=False)
     ),
-    "reshaped x": planted("reshapes x", anew(layers.reshaped), ONE._replace(batch_first=True)),
-    "y a step late": planted("state before each step", anew(before_the_step), GATED),
-    "dropout unscaled": planted("does not scale", anew(unscaled), DROPPED),
-    "dropout forgotten": planted("drops nothing", anew(evaluated), DROPPED),
+    "reshaped x": planted("reshapes x", written(layers.reshaped), ONE._replace(batch_first=True)),
+    "y a step late": planted("state before each step", written(before_the_step), GATED),
+    "dropout unscaled": planted("does not scale", written(unscaled), DROPPED),
+    "dropout forgotten": planted("drops nothing", written(evaluated), DROPPED),
 }

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import jaxrnn
 
 from ..layers import Params, no_initial_c, swapped_initial
+from ..plant import written
 from .layer import (
     BOTH,
     GATED_BOTH,
     STACKED,
     THREE,
     TWO,
-    anew,
     joined,
     layer,
     planted,
@@ -49,15 +49,15 @@ THREE_BOTH = THREE._replace(structure=THREE.structure._replace(bidirectional=Tru
 SWAPPED_FINAL = with_results(lambda y, final: (y, final[::-1]))
 PORTS = {
     "h0 ignored": planted("ignores the initial state", with_initial(jnp.zeros_like)),
-    "c0 ignored": planted("ignores the initial c", anew(no_initial_c), BOTH),
-    "initial c, h": planted("initial state for (c, h)", anew(swapped_initial)),
+    "c0 ignored": planted("ignores the initial c", written(no_initial_c), BOTH),
+    "initial c, h": planted("initial state for (c, h)", written(swapped_initial)),
     "initial states by direction": planted(
         "takes the initial states direction by direction",
         with_initial(three_by_direction),
         THREE_BOTH,
     ),
-    "state of the layer below": planted("final state of the layer below", anew(from_below), TWO),
-    "state carried back": planted("from the forward's final state", anew(carried_back), BOTH),
+    "state of the layer below": planted("final state of the layer below", written(from_below), TWO),
+    "state carried back": planted("from the forward's final state", written(carried_back), BOTH),
     "final c, h": planted("returns the final state as (c, h)", SWAPPED_FINAL, TWO),
     "final states by direction": planted(
         "returns the final states direction by direction", with_final(two_by_direction), STACKED

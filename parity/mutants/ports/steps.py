@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import jaxrnn
 
 from ..layers import Params, gru_other_z, gru_reset_before, linear, with_step
-from ..plant import Function
-from .layer import GATED, GATED_BOTH, PLAIN, STACKED, Wrong, anew, planted
+from ..plant import Change, Function
+from .layer import GATED, GATED_BOTH, PLAIN, STACKED, planted
 
 
 def lstm(
@@ -18,7 +18,7 @@ def lstm(
     squash: Function = jnp.tanh,
     forget: float = 0.0,
     rounded: Function = lambda a: a,
-) -> Wrong:
+) -> Change:
     """An LSTM by hand; `rounded` changes the operands of products."""
 
     def step(params: Params, x: Any, state: Any) -> Any:
@@ -28,10 +28,10 @@ def lstm(
         c = sigmoid(f + forget) * state.c + sigmoid(i) * act(g)
         return jaxrnn.LSTMState(sigmoid(o) * squash(c), c)
 
-    return anew(with_step("lstm", step))
+    return with_step("lstm", step)
 
 
-def gru(mix: Function) -> Wrong:
+def gru(mix: Function) -> Change:
     """A GRU by hand, whose n is `tanh(mix(r, W_in x, b_in, W_hn h, b_hn))`."""
 
     def step(params: Params, x: Any, h: Any) -> Any:
@@ -43,18 +43,18 @@ def gru(mix: Function) -> Wrong:
         new = jnp.tanh(mix(r, a[..., n], params["bias_ih"][n], b[..., n], params["bias_hh"][n]))
         return (1 - z) * new + z * h
 
-    return anew(with_step("gru", step))
+    return with_step("gru", step)
 
 
-def rnn(act: Function) -> Wrong:
-    return anew(with_step("rnn", lambda params, x, h: act(linear(params, x, h))))
+def rnn(act: Function) -> Change:
+    return with_step("rnn", lambda params, x, h: act(linear(params, x, h)))
 
 
 RELU_TWICE = PLAIN._replace(structure=PLAIN.structure._replace(num_layers=2), nonlinearity="relu")
 B_HN_OUTSIDE = gru(lambda r, a, b_in, b, b_hn: a + b_in + r * b + b_hn)
 B_IN_INSIDE = gru(lambda r, a, b_in, b, b_hn: a + r * (b + b_in + b_hn))
-RESET_BEFORE = anew(with_step("gru", gru_reset_before))
-OTHER_Z = anew(with_step("gru", gru_other_z))
+RESET_BEFORE = with_step("gru", gru_reset_before)
+OTHER_Z = with_step("gru", gru_other_z)
 HARD = lstm(lambda a: jnp.clip(0.2 * a + 0.5, 0, 1))
 PORTS = {
     "GRU biases merged": planted("b_hn outside", B_HN_OUTSIDE, GATED),

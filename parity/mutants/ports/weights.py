@@ -4,23 +4,23 @@ import jax.numpy as jnp
 
 from ...cases import LSTM
 from ..layers import Params, reorder
-from ..plant import Function
-from .layer import GATED, GATED_BOTH, ONE, PLAIN, STACKED, TWO, Wrong, on, planted, with_params
+from ..plant import Change, Function, with_params
+from .layer import GATED, GATED_BOTH, ONE, PLAIN, STACKED, TWO, on, planted
 
 
-def gates(*order: int) -> Wrong:
+def gates(*order: int) -> Change:
     return with_params(reorder(len(order), [*order]))
 
 
-def changed(part: str, change: Function) -> Wrong:
+def changed(part: str, change: Function) -> Change:
     return with_params(on(part, change))
 
 
-def without(part: str) -> Wrong:
+def without(part: str) -> Change:
     return changed(part, jnp.zeros_like)
 
 
-def transposed(part: str, gates: int = 4) -> Wrong:
+def transposed(part: str, gates: int = 4) -> Change:
     """Every gate's block on its own."""
     turn = lambda a: jnp.concatenate([block.T for block in jnp.split(a, gates)])
     return changed(part, turn)
