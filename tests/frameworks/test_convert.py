@@ -202,9 +202,10 @@ MISTAKES = {
 @pytest.mark.parametrize(("cell", "mistake"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_seen(monkeypatch, cell, mistake):
     framework, kind = cell
-    layouts = FRAMEWORKS[framework].cells
-    [i] = [i for i, layout in enumerate(layouts) if layout.kind == kind]
-    monkeypatch.setitem(layouts, i, layouts[i]._replace(**mistake))
+    table = FRAMEWORKS[framework]
+    cells = [a._replace(**mistake) if a.kind == kind else a for a in table.cells]
+    home = f"jaxrnn.convert.{framework}.{framework.upper()}"
+    monkeypatch.setattr(home, table._replace(cells=cells))
     with pytest.raises(AssertionError):
         test_values_and_gradients(framework, kind)
 

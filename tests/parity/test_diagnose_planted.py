@@ -76,7 +76,7 @@ LINES = {
     "final c, h": "h_n is torch's c_n, and c_n its h_n",
     "final states by direction": "only final states are wrong, y is right",
     "last layer's state only": "c_n has shape (1, ",
-    "layers swapped": "the first final state that is wrong is h_n of layer 1 forward",
+    "layers swapped": "the first final state that is wrong is h_n of layer 1",
     "backward forward": "the forward half of y is right",
     "state detached": "only gradients are wrong, all outputs are right",
     "float32 inside": "as it would be in float32: is x64 on?",
