@@ -33,7 +33,7 @@ class Options:
     recurrent_dropout: float = 0.0
     key: PRNGKeyArray | None = None
     masks: Bool[ArrayLike, "..."] | None = None
-    recurrent_masks: Bool[ArrayLike, "..."] | None = None
+    recurrent_masks: Bool[ArrayLike, "LD *B P"] | None = None
     return_all_states: bool = False
     checkpoint_every: int | None = None
     implementation: str | None = None

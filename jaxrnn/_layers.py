@@ -28,10 +28,17 @@ class Keywords(TypedDict, total=False):
     recurrent_dropout: float
     key: PRNGKeyArray | None
     masks: Bool[ArrayLike, "..."] | None
-    recurrent_masks: Bool[ArrayLike, "..."] | None
+    recurrent_masks: Bool[ArrayLike, "LD *B P"] | None
     return_all_states: bool
     checkpoint_every: int | None
     implementation: str | None
+
+
+def _options(layer: str, **options: Any) -> Options:
+    """The options of a call; the TypeError for an unknown one names the layer."""
+    if unknown := options.keys() - Keywords.__annotations__.keys():
+        raise TypeError(f"{layer}() got an unexpected keyword argument {min(unknown)!r}")
+    return Options(**options)
 
 
 def _with_options(layer: Layer) -> Layer:
@@ -70,7 +77,7 @@ def rnn(
     >>> y[:, 0], h[0]
     (Array([1., 2., 3.], dtype=float32), Array([3.], dtype=float32))
     """
-    return stack("rnn", rnn_step(nonlinearity), params, x, state, Options(**options))
+    return stack("rnn", rnn_step(nonlinearity), params, x, state, _options("rnn", **options))
 
 
 @_with_options
@@ -154,7 +161,7 @@ def lstm(
     Array([0.125], dtype=float32)
     """
     step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
-    return stack("lstm", step, params, x, state, Options(**options))
+    return stack("lstm", step, params, x, state, _options("lstm", **options))
 
 
 @_with_options
@@ -176,7 +183,7 @@ def gru(
     >>> y[:, 0]
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
-    return stack("gru", gru_step, params, x, state, Options(**options))
+    return stack("gru", gru_step, params, x, state, _options("gru", **options))
 
 
 def stack(

@@ -14,7 +14,7 @@ from .backends import torch as torch_backend
 from .backends.data import DTYPES, Data, draw, layout, output_shapes
 from .backends.jax import Program
 from .cases import Case
-from .pair import Pair, Result, judge_pair, run_reference, torch_device
+from .pair import Pair, Result, torch_device, verify_pair
 
 
 SATURATED = 4.0  # inputs of tanh beyond this: 1 - tanh² is below 0.0014, and an ulp there matters
@@ -44,6 +44,7 @@ def pair_of(
         truth=functools.partial(numpy_backend.run, case),
         slack=functools.partial(saturation_slack, case),
         locate=functools.partial(first_wrong_state, case) if located else None,
+        x64=True,  # so that a float64 that leaks into float32 shows
         idle=None,
         case=case,
     )
@@ -70,8 +71,7 @@ def verify(
         program: `Pair.program()` of this case and `apply`, to be used for several cases.
         device: JAX's: `"cpu"`, `"gpu"` or `"tpu"`; torch's is CUDA for a GPU where it has one.
     """
-    pair = pair_of(case, params, x, apply)
-    return judge_pair(pair, run_reference(pair, dtype, device), program)
+    return verify_pair(pair_of(case, params, x, apply), dtype, device, program)
 
 
 def saturation_slack(case: Case, data: Data, dtype: str, device: str) -> float:
@@ -106,8 +106,7 @@ def first_wrong_state(
     a tenth.
     """
     s, bound = case.structure, min(1000 * eps, 0.1)
-    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
-        states = jax_backend.states(case, data, apply)
+    states = jax_backend.states(case, data, apply)
     truth = numpy_backend.states(case, data)
     for i in range(len(s.suffixes)):
         backward = i % s.num_directions

@@ -4,8 +4,9 @@ A case of the table, a system of the texts, a training and a user's port are all
 drawn, run in torch (also on copies moved by an ulp), run in JAX, and judged here, in this order.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -40,7 +41,7 @@ class Pair(NamedTuple):
     jax: Callable[..., Any]
     outputs: Sequence[str]
     draw: Callable[[str], Data]
-    call: Callable[..., Any] = lambda jax, params, **inputs: jax(
+    call: Callable[..., Any] = lambda jax, params, /, **inputs: jax(
         jaxrnn.from_state_dict(params), **inputs
     )
     dtypes: Sequence[str] = ("float64", "float32")
@@ -51,6 +52,8 @@ class Pair(NamedTuple):
     slack: Callable[[Data, str, str], float] | None = None
     # Where the state first leaves the truth, by numbers and the dtype's eps.
     locate: Callable[[Data, float], str] | None = None
+    # Whether x64 is on in float32 too, where what JAX's side makes by itself could be wider.
+    x64: bool = False
     # Parameters that may have no gradient; None: any may.
     idle: Sequence[str] | None = ()
     case: Case | None = None
@@ -58,7 +61,7 @@ class Pair(NamedTuple):
     def program(self) -> Program:
         """JAX's side as a program, compiled once for pairs of the same function and shapes."""
         return jax_backend.program(
-            lambda params, **inputs: self.call(self.jax, params, **inputs), self.outputs
+            lambda params, /, **inputs: self.call(self.jax, params, **inputs), self.outputs
         )
 
 
@@ -162,9 +165,11 @@ def of_module(
     return Pair(group, name, function, jax, outputs, draw, **fields)
 
 
-def verify_pair(pair: Pair, dtype: str, device: str = "cpu") -> Result:
+def verify_pair(
+    pair: Pair, dtype: str, device: str = "cpu", program: Program | None = None
+) -> Result:
     """Whether both sides of a pair agree in a dtype."""
-    return judge_pair(pair, run_reference(pair, dtype, device))
+    return judge_pair(pair, run_reference(pair, dtype, device), program)
 
 
 def run_reference(pair: Pair, dtype: str, device: str = "cpu") -> Reference:
@@ -183,13 +188,19 @@ def run_reference(pair: Pair, dtype: str, device: str = "cpu") -> Reference:
 
 
 def run_jax(pair: Pair, reference: Reference, program: Program | None = None) -> Arrays:
-    """JAX's part; x64 is on for float64 only, so that arrays made on the way are no wider."""
+    """JAX's part."""
+    with _settings(pair, reference):
+        return (program or pair.program())(reference.data)
+
+
+@contextlib.contextmanager
+def _settings(pair: Pair, reference: Reference) -> Iterator[None]:
     with (
-        jax.enable_x64(reference.dtype == "float64"),
+        jax.enable_x64(pair.x64 or reference.dtype == "float64"),
         jax.default_device(jax.devices(reference.device)[0]),
         jax.default_matmul_precision("highest"),
     ):
-        return (program or pair.program())(reference.data)
+        yield
 
 
 def judge_pair(pair: Pair, reference: Reference, program: Program | None = None) -> Result:
@@ -206,7 +217,8 @@ def judge_run(pair: Pair, reference: Reference, results: Arrays) -> Result:
         idle = [f"{name}: torch itself has no gradient for it" for name in still(pair, reference)]
         gradients = gradients._replace(wrong=gradients.wrong + idle)
     if pair.locate is not None and (outputs.wrong or gradients.wrong):
-        place = pair.locate(reference.data, reference.eps)
+        with _settings(pair, reference):
+            place = pair.locate(reference.data, reference.eps)
         gradients = gradients._replace(wrong=[*gradients.wrong, place])
     return Result(
         group=pair.group,
@@ -254,7 +266,7 @@ def cuts_of(pair: Pair, reference: Reference) -> Callable[[str], Cut]:
 
 
 def still(pair: Pair, reference: Reference) -> list[str]:
-    """Names whose gradients are all 0 or that training does not move; comparing them is idle."""
+    """Names that have no gradient or that training does not move; comparing them shows nothing."""
     start = {f"final {name}": a for name, a in reference.data.params.items()}
     start |= {name: np.zeros(()) for name in reference.truth if name.startswith("grad ")}
     idle = pair.idle or ()

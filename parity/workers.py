@@ -84,7 +84,7 @@ def run_all(work: Sequence[Job], device: str = "cpu") -> Iterator[Result]:
 
 
 def run(job: Job, device: str = "cpu") -> list[Result]:
-    """Each pair, then its mistakes; none counts as seen if the pair fails without any.
+    """Each pair, then its mistakes; a mistake does not count as seen if the pair itself fails.
 
     The pairs of layers' mistakes are controls, which are not in the case table.
     """

@@ -62,9 +62,14 @@ SINGLE = {name: layer.replace(num_layers=1) for name, layer in LAYERS.items()}
 every_layer = pytest.mark.parametrize("layer", SINGLE.values(), ids=SINGLE)
 TORCHS = {name: layer for name, layer in LAYERS.items() if not layer.structure.layer_norm}
 every_layer_of_torch = pytest.mark.parametrize("layer", TORCHS.values(), ids=TORCHS)
-# For laws of what all layers share: by "scan", with a state of two arrays of two sizes, and by
-# "fused", with a state of one.
-TYPICAL = {name: LAYERS[name] for name in ("lstm proj", "gru")}
+# For laws of what all layers share: a state of two arrays of two sizes, and a state of one; in both
+# implementations, of which "fused" has no projection.
+TYPICAL = {
+    "lstm proj": LAYERS["lstm proj"],
+    "lstm": LSTM,
+    "gru": LAYERS["gru"],
+    "gru scan": LAYERS["gru"]._replace(implementation="scan"),
+}
 typical_layers = pytest.mark.parametrize("layer", TYPICAL.values(), ids=TYPICAL)
 
 

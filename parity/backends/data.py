@@ -90,12 +90,13 @@ def draw(
     `params` and `x` take the place of what would be drawn.
     """
     rng, s, shapes = generator(case.name), case.structure, output_shapes(case)
+    to = lambda a: np.asarray(a).astype(DTYPES[dtype])
     if params is None:
         scale = case.gain / np.sqrt(s.input_size + s.output_size)
         params = {name: scale * rng.standard_normal(shape) for name, shape in s.shapes.items()}
     if x is None:
         x = case.input_scale * rng.standard_normal((*_leading(case), s.input_size))
-    inputs: Arrays = {"x": np.array(x)}
+    params, inputs = {name: to(a) for name, a in params.items()}, {"x": to(x)}
     if case.lengths is not None:
         inputs["x"][beyond(case)] = case.padding
     if case.state:
@@ -111,7 +112,7 @@ def draw(
         inputs["lengths"] = np.array(case.lengths[0] if case.batch is None else case.lengths)
     if case.dropout:
         inputs["masks"] = rng.random((s.num_layers - 1, *shapes["y"])) >= case.dropout
-    data = Data(dict(params), inputs, cotangents, tangents if case.second_order else {})
+    data = Data(params, inputs, cotangents, tangents if case.second_order else {})
     return data.astype(dtype)
 
 

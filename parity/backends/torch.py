@@ -93,6 +93,7 @@ def exactly() -> Iterator[None]:
     with warnings.catch_warnings(), exact:
         # That some of its kernels do not know projections or TF32 is news to nobody here.
         warnings.filterwarnings("ignore", message=".*oneDNN")
+        warnings.filterwarnings("ignore", message=".*single contiguous chunk")  # cuDNN copies them
         yield
 
 

@@ -77,6 +77,8 @@ defvjp(_bfloat16, lambda y, a: lambda g: g)
 defvjp(_tf32, lambda y, a, half: lambda g: g, argnums=[0])
 
 ROUND = {
+    "": lambda a: a,
+    "state": lambda a: a,
     "TF32": lambda a: _tf32(a, 0x1000),
     "TF32, cut": lambda a: _tf32(a, 0),
     "bfloat16": _bfloat16,
@@ -188,7 +190,7 @@ def _step(case: Case, how: How, cell: Leaves, x: Any, state: State) -> State:
     """Returns the next state."""
     s, bias = case.structure, case.structure.bias
     size, shut = s.hidden_size, SIGMOIDS[how.sigmoid]
-    rounded = ROUND.get(how.product, lambda a: a)
+    rounded = ROUND[how.product]
     act = ACTIVATIONS[how.candidate or (case.nonlinearity if s.gates == 1 else "tanh")]
     product = lambda end, x: anp.dot(rounded(x), rounded(cell[f"weight_{end}"]).T)
     linear = lambda end, x: product(end, x) + (cell[f"bias_{end}"] if bias else 0)

@@ -57,7 +57,7 @@ class Evidence(NamedTuple):
 def explain(evidence: Evidence, chosen: Sequence[Convention]) -> Explanation | None:
     """Returns an explanation if these conventions leave an error within the allowance."""
     true = truth(evidence, chosen)
-    if true is None or (chosen and _same(true, evidence.right)):
+    if true is None or (chosen and true and _same(true, evidence.right)):
         return None
     limit = min(NEAR * evidence.problem.eps, LARGE) * evidence.slack
     if any(error > limit for error in errors(evidence.results, true).values()):
@@ -122,7 +122,7 @@ def outputs_of(
 
 
 def judge_by(evidence: Evidence, chosen: Sequence[Convention], true: Arrays) -> Verdict:
-    """Judges the tensors by the criterion of `compare`, with `true` for the truth."""
+    """Judges the tensors by the criterion of `judge`, with `true` for the truth."""
     problem, rng = evidence.problem, np.random.default_rng(0)
     data = [problem.data, *(perturb(problem.data, rng) for _ in range(RUNS))]
     dtype = DTYPES[problem.dtype]

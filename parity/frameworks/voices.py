@@ -1,7 +1,7 @@
 """The same networks in every framework that is installed, and which of them stands alone.
 
 All voices count the same: jaxrnn, torch, numpy at a higher precision, the JAX peers, and ONNX
-Runtime, which has kernels of its own. Each is compared with each by the criterion of `compare`. The
+Runtime, which has kernels of its own. Each is compared with each by the criterion of `judge`. The
 allowance is what an ulp in every weight and input does to the network, since no voice's own error
 can be trusted here. The majority is the largest group around one voice that all its members agree
 with.

@@ -99,7 +99,7 @@ def pair_of(
         jax=run_jax,
         outputs=(),
         draw=data.astype,
-        call=lambda jax, params, **inputs: jax(nest(params), **inputs),
+        call=lambda jax, params, /, **inputs: jax(nest(params), **inputs),
         idle=None,
     )
 

@@ -32,7 +32,7 @@ def check(
     dtypes: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> list[Result]:
-    """Verifies every RNN, LSTM, GRU and cell of a checkpoint, by the criterion of `compare`.
+    """Verifies every RNN, LSTM, GRU and cell of a checkpoint, by the criterion of `judge`.
 
     Args:
         source: a `.pt`, `.safetensors` or `.npz` file, or a `state_dict`; a whole training

@@ -74,8 +74,8 @@ def compare(
     names = _output_names(torch_side, [*expected], outputs)
     expected = dict(zip(names, expected.values(), strict=True))
     pair = laid_out(pair, torch_side, expected, batch_first)
-    weights = _cotangents(expected, cotangents) if gradients else None
-    reference, results = run_both(pair, dtype, device, weights)
+    weights = _cotangents(expected, cotangents)
+    reference, results = run_both(pair, dtype, device, weights if gradients else None)
     facts = _facts(pair, parameters, torch_side, reference, results)
     return report_of(pair, reference, results, remarks(facts))
 

@@ -107,7 +107,7 @@ def _seq2seq() -> list[Pair]:
     long = np.array([3, 7, 1, 5])
     coins = np.array([True, False, False, True, False])
 
-    def system(
+    def seq2seq_pair(
         row: str,
         name: str,
         kind: str = "lstm",
@@ -148,9 +148,9 @@ def _seq2seq() -> list[Pair]:
                ["y", "h_n", "c_n"]),
         of_module("1.6", "Decoder, a step", m.Decoder(V, I, H, 2), token | state, step, stepped,
                torch_step),
-        system("1.6", "Seq2Seq, coins mixed"),
-        system("1.6", "Seq2Seq, argmax fed back", inputs={"coins": np.zeros(T - 1, bool)}),
-        system("1.6", "Seq2Seq, GRU, lengths", "gru", inputs={"lengths": long}),
+        seq2seq_pair("1.6", "Seq2Seq, coins mixed"),
+        seq2seq_pair("1.6", "Seq2Seq, argmax fed back", inputs={"coins": np.zeros(T - 1, bool)}),
+        seq2seq_pair("1.6", "Seq2Seq, GRU, lengths", "gru", inputs={"lengths": long}),
         of_module("1.7", "additive", m.Attention(H, H), query, weights, ["attention"]),
         of_module("1.7", "additive, padded", m.Attention(H, H), query | valid, padded,
                   ["attention"]),
@@ -159,9 +159,9 @@ def _seq2seq() -> list[Pair]:
                ["attention"]),
         of_module("1.8", "a step", decoder, token | state | {"values": values}, step,
                [*stepped, "attention"], torch_step),
-        system("1.8", "Seq2Seq, coins mixed", score="additive"),
-        system("1.8", "Seq2Seq, BiLSTM, lengths", score="additive", both=True,
+        seq2seq_pair("1.8", "Seq2Seq, coins mixed", score="additive"),
+        seq2seq_pair("1.8", "Seq2Seq, BiLSTM, lengths", score="additive", both=True,
                inputs={"lengths": long}),
-        system("1.8", "Seq2Seq, BiGRU, general score", "gru", "general", True),
-        system("1.8", "Seq2Seq, RNN, dot score", "rnn", "dot"),
+        seq2seq_pair("1.8", "Seq2Seq, BiGRU, general score", "gru", "general", True),
+        seq2seq_pair("1.8", "Seq2Seq, RNN, dot score", "rnn", "dot"),
     ]  # fmt: skip

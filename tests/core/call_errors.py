@@ -45,6 +45,8 @@ CALLS = [
     # x
     row("x-rank-4", ValueError, "`x` must have 2 axes...got shape (1, 7, 3, 5)",
         lstm, LSTM, X[None]),
+    row("no such option", TypeError, "lstm() got an unexpected keyword argument 'batchfirst'",
+        lstm, LSTM, X, batchfirst=True),
     row("x-rank-1", ValueError, "`x` must...`gru_cell` takes a single", gru, GRU, X[0, 0]),
     row("x-rank-batch-first", ValueError, "(batch, time, features)",
         rnn, RNN, X[0, 0], batch_first=True),

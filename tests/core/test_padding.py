@@ -1,5 +1,6 @@
-"""Law: padding is inert. What stands beyond a sequence's length reaches no value, no gradient, no
-tangent and no second derivative: all are, to the last bit, what they are with zeros there.
+"""Law: padding is inert: its content changes no value and no derivative.
+
+All are, to the last bit, what they are with zeros in its place.
 """
 
 import functools

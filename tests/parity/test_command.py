@@ -88,16 +88,17 @@ def test_a_pattern_with_dtype_and_json(capsys, tmp_path):
         "truth",
     } == set(written["versions"])
     assert written["versions"]["jax"] == jax.__version__
-    assert [result["case"] for result in written["results"]] == [
+    assert [result["name"] for result in written["results"]] == [
         f"{ONE} batch=None", f"{ONE} batch=None state=False",
     ]  # fmt: skip
     for result in written["results"]:
         assert (result["dtype"], result["status"]) == ("float64", "pass")
         assert (result["failed"], result["mistake"], result["wrong"]) == (False, None, [])
-        worst = result["worst"]
-        assert worst["tensor"].startswith(("h_n", "grad ", "hvp "))
-        assert 0 <= worst["error"] <= worst["allowed"] < 1e-14
-        np.testing.assert_allclose(worst["used"], worst["error"] / worst["allowed"])
+        for kind, names in {"output": "h_n", "gradient": ("grad ", "hvp ")}.items():
+            worst = result[kind]
+            assert worst["tensor"].startswith(names)
+            assert 0 <= worst["error"] <= worst["allowed"] < 1e-14
+            np.testing.assert_allclose(worst["used"], worst["error"] / worst["allowed"])
 
 
 def test_two_dtypes(capsys):
@@ -124,8 +125,8 @@ def test_a_disagreement(capsys, tmp_path, wrong_cell):
     }  # fmt: skip
     assert results["float64"]["status"] == "FAIL"
     assert results["float64"]["wrong"][0].startswith("h_n, batch row ")
-    assert 2e-6 < results["float64"]["worst"]["error"] < 1e-4
-    assert results["float64"]["worst"]["used"] > 1e8
+    assert 2e-6 < results["float64"]["output"]["error"] < 1e-4
+    assert results["float64"]["output"]["used"] > 1e8
 
 
 def test_a_known_mistake(capsys):
@@ -136,7 +137,7 @@ def test_a_known_mistake(capsys):
 
 def test_a_mistake_that_is_not_seen(capsys, monkeypatch):
     name = "bias_hh without gradient"
-    monkeypatch.setitem(MISTAKES, name, MISTAKES[name]._replace(apply=jaxrnn.lstm))
+    monkeypatch.setitem(MISTAKES, name, MISTAKES[name]._replace(wrong=lambda right: right))
     assert main([f"mistakes/{name}"]) == 1
     out = capsys.readouterr().out
     assert f"planted: {name}" in out

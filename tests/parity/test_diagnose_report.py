@@ -13,6 +13,7 @@ from jaxrnn._cells import rnn_step
 from parity import diagnose
 from parity.__main__ import main
 from parity.mutants.layers import reorder, transpose_recurrent
+from parity.mutants.plant import with_params
 from parity.mutants.ports import PORTS, RIGHT
 from parity.mutants.ports.layer import (
     GATED,
@@ -24,7 +25,6 @@ from parity.mutants.ports.layer import (
     numbers,
     on,
     planted,
-    with_params,
 )
 from parity.mutants.ports.weights import gates
 
@@ -90,7 +90,7 @@ def test_inputs_come_first():
     weights["bias_hh_l0"] = weights["bias_ih_l0"]
     x = np.ones_like(inputs["x"][:2])
     y, hn = jaxrnn.gru(weights, x)
-    remarks = diagnose(None, weights, {"x": x}, {"y": y, "hn": hn}).problem.remarks
+    remarks = diagnose(None, weights, {"x": x}, {"y": y, "hn": hn}).problem.notes
     assert remarks == [
         "`x` is 1 everywhere, which hides mistakes: draw it",
         "`bias_ih_l0` and `bias_hh_l0` are the same",
@@ -105,7 +105,7 @@ def test_weights_as_loaded():
     y, _ = jaxrnn.lstm(weights, inputs["x"])
     remarks = lambda **loaded: diagnose(
         None, weights, {"x": inputs["x"]}, {"y": y}, loaded=weights | loaded
-    ).problem.remarks[1:]
+    ).problem.notes[1:]
     hh, bias = weights["weight_hh_l0"], weights["bias_ih_l0"]
     assert remarks() == ["the weights as loaded are torch's"]
     assert remarks(weight_hh_l0=hh.T) == [
@@ -137,7 +137,7 @@ def test_batch_first_is_read_off_the_inputs(first, names):
     diagnosis = diagnose(None, weights, inputs, outputs)
     assert diagnosis.passed, str(diagnosis)
     assert diagnosis.problem.case.batch_first == first
-    assert any("x is taken to be batch first" in r for r in diagnosis.problem.remarks) == first
+    assert any("x is taken to be batch first" in r for r in diagnosis.problem.notes) == first
 
 
 def test_batch_first_is_not_read_off_wrong_results():

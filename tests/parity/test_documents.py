@@ -35,15 +35,6 @@ TRAININGS = {at: pair for at, pair in PAIRS.items() if "loss" in pair.outputs}
 COUNTS = {0: 12, 1: 13, 2: 4, 3: 4, 4: 2}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the command's workers: small tensors, and other tests beside them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def torch_outputs(at, **inputs):
     """torch's outputs, on other inputs if there are any."""
     pair, data = PAIRS[at], PAIRS[at].draw("float64")

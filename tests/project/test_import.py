@@ -1,5 +1,6 @@
 """Law: importing jaxrnn is light, and what it exports is called and documented in one way."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -11,6 +12,7 @@ import pytest
 
 import jaxrnn
 import parity
+from jaxrnn import _check, _layers
 
 
 HEAVY = (
@@ -92,6 +94,12 @@ def test_signature_of_init(name):
     assert required == ["key", "input_size", "hidden_size"]
     assert optional == {}
     assert inspect.Parameter.empty not in options.values()
+
+
+def test_the_options_of_layers_stand_the_same_way_twice():
+    """Once with their defaults, and once as type checkers want them."""
+    fields = {field.name: str(field.type) for field in dataclasses.fields(_check.Options)}
+    assert {n: str(kind) for n, kind in _layers.Keywords.__annotations__.items()} == fields
 
 
 def test_layers_share_their_options():
