@@ -1,16 +1,15 @@
 """RNN, LSTM and GRU as pure JAX functions on torch's own parameters.
 
-A tour of the files: `_params` (what parameters are, and every complaint about them), `_cells` (the
-equations), `_implementations` (one direction of one layer over time, as `_scan` or `_fused` has
-it), `_layers` (layers, directions, lengths), `_dropout` (masks), `_check` (complaints about the
-other arguments), `_init` (fresh parameters), `_sequence` (padding and packing), `_files` (loading
-and saving), `_nn` (embedding, linear, layer norm, pooling).
+A tour of the files: `_params` (names, shapes and structure, and their errors), `_check` (errors of
+the other arguments), `_cells` (the equations), `_implementations` (one direction of one layer over
+time, by `_scan` or `_fused`), `_layers` (layers, directions, lengths), `_dropout` (masks), `_init`
+(fresh parameters), `_sequence` (padding and packing), `_files` (loading and saving), `_nn`
+(embedding, linear, layer norm, pooling).
 
-Imported by name: `jaxrnn.models` (whole models), `jaxrnn.text` and `jaxrnn.data` (what comes before
-the network), `jaxrnn.search` (of hyper-parameters),
-`jaxrnn.convert` (other frameworks' weights; `_layouts`), and, which need optax, `jaxrnn.losses`,
-`jaxrnn.optim` and `jaxrnn.training`, and, which need flax, `jaxrnn.nnx` and `jaxrnn.linen` (its
-modules; `_modules`).
+Imported by name: `jaxrnn.models` (whole models), `jaxrnn.text` and `jaxrnn.data` (text and series
+before the network), `jaxrnn.search` (of hyper-parameters) and `jaxrnn.convert` (other frameworks'
+weights). `jaxrnn.losses`, `jaxrnn.optim`, `jaxrnn.training` and `jaxrnn.checkpoints` need optax or
+orbax; `jaxrnn.nnx` and `jaxrnn.linen` (modules, over `_modules`) need flax.
 """
 
 from ._cells import gru_cell, lstm_cell, rnn_cell

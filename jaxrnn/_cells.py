@@ -22,7 +22,7 @@ Step = Callable[[Mapping[str, Array], Array, Any], Any]
 
 
 def hidden(state: Any) -> Array:
-    """What a state shows to the outside: its `h`."""
+    """A state's `h`, which is a layer's output."""
     return state.h if isinstance(state, LSTMState) else state
 
 
@@ -38,7 +38,7 @@ def widen(a: Array) -> Array:
 def _linear(params: Mapping[str, Array], end: str, x: Array, dtype: Any) -> Array:
     """x Wᵀ + b, the product in `dtype`, summed and returned in the dtype of the parameters.
 
-    Recurrent dropout comes as one parameter more: the scaled mask with which x is multiplied.
+    Recurrent dropout is one more parameter: the scaled mask that x is multiplied by.
     """
     weight = params["weight_" + end]
     x = x * params["mask_" + end] if "mask_" + end in params else x
@@ -47,13 +47,13 @@ def _linear(params: Mapping[str, Array], end: str, x: Array, dtype: Any) -> Arra
 
 
 def normalise(x: Array, eps: float) -> Array:
-    """x with the mean 0 and the variance 1, which is the biased one, over its last axis."""
+    """x with mean 0 and (biased) variance 1 over its last axis."""
     x = x - jnp.mean(x, axis=-1, keepdims=True)
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps)
 
 
 def _norm(params: Mapping[str, Array], end: str, x: Array) -> Array:
-    """Layer normalisation of x, with a gain and a bias."""
+    """Layer normalisation of x, with gain and bias."""
     y = normalise(x, 1e-5) * params["weight_ln_" + end]
     return y + params["bias_ln_" + end] if "bias_ln_" + end in params else y
 
@@ -68,7 +68,7 @@ def relu_step(params: Mapping[str, Array], x: Array, h: Array) -> Array:
 
 
 def rnn_step(nonlinearity: str) -> Step:
-    """The step of this name: the same object every time, so that `jit` knows it again."""
+    """The step of this name: the same object every time, so that `jit` finds it in its cache."""
     if nonlinearity == "tanh":
         return tanh_step
     if nonlinearity == "relu":
@@ -126,8 +126,8 @@ def rnn_cell(
         h' of the shape (B, H) or (H,).
 
     Raises:
-        ValueError: a key or shape that does not fit, or an unknown `nonlinearity`.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: a key or shape does not fit, or `nonlinearity` is unknown.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNNCell.html; Elman, *Finding
     structure in time* (1990).
@@ -136,7 +136,7 @@ def rnn_cell(
     >>> rnn_cell(params, jnp.ones(1), nonlinearity="relu")
     Array([1.], dtype=float32)
     """
-    return _run(rnn_step(nonlinearity), *check_cell("rnn_cell", params, x, state))
+    return _run("rnn_cell", rnn_step(nonlinearity), params, x, state)
 
 
 def lstm_cell(
@@ -155,7 +155,7 @@ def lstm_cell(
         h' &= o \odot \tanh(c')
 
     With a `weight_hr`, as one direction of a projected `torch.nn.LSTM` has, h' = W_hr (o ⊙ tanh
-    c'). With a `weight_ln_ih` and so on, which torch has not, it is layer-normalised:
+    c'). With a `weight_ln_ih` and so on, which torch does not have, it is layer-normalised:
 
     .. math::
         (i, f, g, o) &= \mathrm{LN}_{ih}(W_{ih} x) + \mathrm{LN}_{hh}(W_{hh} h) \\
@@ -169,8 +169,8 @@ def lstm_cell(
     Args:
         params: `weight_ih` (4H, I), `weight_hh` (4H, P) and, unless `bias=False`, `bias_ih` and
             `bias_hh` (4H,), gates in the order i f g o; `weight_hr` (P, H) where there is a
-            projection, else P = H. Layer-normalised, it has the gains γ `weight_ln_ih`,
-            `weight_ln_hh` (4H,) and `weight_ln_c` (H,) besides, and in place of both biases the β
+            projection, else P = H. Layer-normalised, it also has the gains γ `weight_ln_ih`,
+            `weight_ln_hh` (4H,) and `weight_ln_c` (H,), and instead of both biases the β
             `bias_ln_ih`, `bias_ln_hh` (4H,) and `bias_ln_c` (H,).
         x: (B, I) or (I,), of the parameters' dtype.
         state: a pair h, c of the shapes (B, P) and (B, H), or without B; zeros by default.
@@ -179,8 +179,8 @@ def lstm_cell(
         `LSTMState(h', c')`.
 
     Raises:
-        ValueError: a key or shape that does not fit, or a `state` that is no pair.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: a key or shape does not fit, or `state` is not a pair.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html; Hochreiter &
     Schmidhuber, *Long short-term memory* (1997); the projection: Sak, Senior & Beaufays (2014);
@@ -191,7 +191,7 @@ def lstm_cell(
     Array([0.5], dtype=float32)
     """
     step = layer_norm_lstm_step if structure(params, "lstm_cell").layer_norm else lstm_step
-    return _run(step, *check_cell("lstm_cell", params, x, state))
+    return _run("lstm_cell", step, params, x, state)
 
 
 def gru_cell(
@@ -220,8 +220,8 @@ def gru_cell(
         h' of the shape (B, H) or (H,).
 
     Raises:
-        ValueError: a key or shape that does not fit.
-        TypeError: dtypes that are mixed or not floating.
+        ValueError: a key or shape does not fit.
+        TypeError: dtypes are mixed or not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRUCell.html; Cho et al. (2014),
     https://arxiv.org/abs/1406.1078.
@@ -230,9 +230,10 @@ def gru_cell(
     >>> gru_cell(params, jnp.ones(1), jnp.ones(1))
     Array([0.5], dtype=float32)
     """
-    return _run(gru_step, *check_cell("gru_cell", params, x, state))
+    return _run("gru_cell", gru_step, params, x, state)
 
 
-def _run(step: Step, params: Mapping[str, Array], x: Array, state: Any) -> Any:
-    new = step(jax.tree.map(widen, dict(params)), x, jax.tree.map(widen, state))
+def _run(kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any) -> Any:
+    arrays, x, state = check_cell(kind, params, x, state)
+    new = step(jax.tree.map(widen, arrays), x, jax.tree.map(widen, state))
     return jax.tree.map(lambda a: a.astype(x.dtype), new)

@@ -1,10 +1,11 @@
-"""What a call may be given besides its parameters: every complaint about `x`, states and options.
+"""Checks of a call's arguments other than its parameters: `x`, states and options.
 
-Each is raised at trace time, in one sentence: the argument, what was wanted, what came, the likely
-cause.
+Errors are raised at trace time, in one sentence: the argument, what was wanted, what came, the
+likely cause.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,27 +13,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Integer, PRNGKeyArray
 
 from ._params import LSTMState, Structure, is_tensor, structure
 
 
 Arrays = dict[str, Array]
+Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options that `rnn`, `lstm` and `gru` share: their names, types and defaults."""
+
+    batch_first: bool = False
+    lengths: Lengths | None = None
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    key: PRNGKeyArray | None = None
+    masks: Bool[ArrayLike, "..."] | None = None
+    recurrent_masks: Bool[ArrayLike, "..."] | None = None
+    return_all_states: bool = False
+    checkpoint_every: int | None = None
+    implementation: str | None = None
 
 
 def check_cell(
     kind: str, params: Mapping[str, Any], x: Any, state: Any
 ) -> tuple[Arrays, Array, Any]:
     """The arguments of a cell as arrays, the state an array or `LSTMState`, zeros by default."""
-    found = structure(params, kind)
+    s = structure(params, kind)
     params, x = _arrays(params), _floating("x", x)
     if x.ndim not in (1, 2):
         raise ValueError(
             f"`x` must have 1 axis (features) or 2 (batch, features), got shape {x.shape}: a cell "
             f"takes one time step; `{kind[:-5]}` takes a sequence"
         )
-    _check_features(found, x, "")
-    state = _check_state(found, state, x.shape[:-1], "batch", x)
+    _check_features(s, x, "")
+    state = _check_state(s, state, x.shape[:-1], "batch", x)
     _check_dtypes(params, x, state)
     return params, x, state
 
@@ -40,8 +59,8 @@ def check_cell(
 def check_layer(
     kind: str, params: Mapping[str, Any], x: Any, state: Any, batch_first: bool
 ) -> tuple[Structure, Arrays, Array, Any]:
-    """The arguments of `rnn`, `lstm` or `gru`, likewise."""
-    found = structure(params, kind)
+    """The structure and the arguments of `rnn`, `lstm` or `gru`, as `check_cell` returns them."""
+    s = structure(params, kind)
     params, x = _arrays(params), _floating("x", x)
     if x.ndim not in (2, 3):
         axes = "batch, time" if batch_first else "time, batch"
@@ -49,15 +68,15 @@ def check_layer(
             f"`x` must have 2 axes (time, features) or 3 ({axes}, features), got shape {x.shape}"
             + (f": `{kind}_cell` takes a single time step" if x.ndim == 1 else "")
         )
-    _check_features(found, x, "_l0")
+    _check_features(s, x, "_l0")
     if x.shape[time_axis(x, batch_first)] == 0:
         raise ValueError(f"`x` must have at least one time step, got shape {x.shape}")
     batch = batch_shape(x, batch_first)
-    cells = (found.num_layers * found.num_directions,)
+    cells = (s.num_layers * s.num_directions,)
     axes = "num_layers · num_directions" + (", batch" if batch else "")
-    state = _check_state(found, state, cells + batch, axes, x)
+    state = _check_state(s, state, cells + batch, axes, x)
     _check_dtypes(params, x, state)
-    return found, params, x, state
+    return s, params, x, state
 
 
 def check_lengths(lengths: Any, x: Array, batch_first: bool) -> Array:
@@ -99,8 +118,8 @@ def check_key(key: Any) -> None:
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
     # Raw keys have 2 numbers, or 4 with the generator "rbg".
     if not (typed and key.shape == ()) and not (raw and key.shape in ((2,), (4,))):
-        came = f"shape {key.shape}" if typed or raw else type(key).__name__
-        raise TypeError(f"`key` must be one jax.random key, such as jax.random.key(0), got {came}")
+        got = f"shape {key.shape}" if typed or raw else type(key).__name__
+        raise TypeError(f"`key` must be one jax.random key, such as jax.random.key(0), got {got}")
 
 
 def check_masks(
@@ -208,37 +227,37 @@ def _floating(name: str, value: Any) -> Array:
     return array
 
 
-def _check_features(found: Structure, x: Array, suffix: str) -> None:
-    if x.shape[-1] != found.input_size:
+def _check_features(s: Structure, x: Array, suffix: str) -> None:
+    if x.shape[-1] != s.input_size:
         raise ValueError(
             f"`x` has {x.shape[-1]} features in its last axis (shape {x.shape}), but "
-            f"`weight_ih{suffix}` expects {found.input_size}"
+            f"`weight_ih{suffix}` expects {s.input_size}"
         )
 
 
 def _check_state(
-    found: Structure, state: Any, leading: tuple[int, ...], axes: str, x: Array
+    s: Structure, state: Any, leading: tuple[int, ...], axes: str, x: Array
 ) -> Array | LSTMState:
-    lstm = found.kind.startswith("lstm")
-    wanted = [("h", "proj_size" if found.proj_size else "hidden_size", found.output_size)]
+    lstm = s.kind.startswith("lstm")
+    wanted = [("h", "proj_size" if s.proj_size else "hidden_size", s.output_size)]
     if lstm:
-        wanted.append(("c", "hidden_size", found.hidden_size))
+        wanted.append(("c", "hidden_size", s.hidden_size))
     if state is None:
         zeros = [jnp.zeros((*leading, size), x.dtype) for _, _, size in wanted]
         return LSTMState(*zeros) if lstm else zeros[0]
     many = isinstance(state, tuple | list)
     if lstm and not (many and len(state) == 2):
         one = "one array" if hasattr(state, "shape") else f"a {type(state).__name__}"
-        came = f"{len(state)} of them" if many else one
-        raise ValueError(f"`state` of `{found.kind}` must be a pair of arrays (h, c), got {came}")
+        got = f"{len(state)} of them" if many else one
+        raise ValueError(f"`state` of `{s.kind}` must be a pair of arrays (h, c), got {got}")
     if many and not lstm:
         raise ValueError(
-            f"`state` of `{found.kind}` must be one array h, got a {type(state).__name__} of "
+            f"`state` of `{s.kind}` must be one array h, got a {type(state).__name__} of "
             f"{len(state)}: only an LSTM has a c"
         )
     arrays = []
-    given = {"state[0]": state[0], "state[1]": state[1]} if lstm else {"state": state}
-    for (name, size_name, size), (where, value) in zip(wanted, given.items(), strict=True):
+    values = {"state[0]": state[0], "state[1]": state[1]} if lstm else {"state": state}
+    for (name, size_name, size), (where, value) in zip(wanted, values.items(), strict=True):
         array = _floating(where, value)
         if array.shape != (*leading, size):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Dropout: its masks, for every place where there is some, and how they are applied."""
+"""Dropout: its masks, in all places, and their application."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ._check import batch_shape, check_dropout, check_key, check_layer, check_masks
+from ._check import Options, batch_shape, check_dropout, check_key, check_layer, check_masks
 from ._params import Structure, structure
 
 
@@ -18,7 +18,7 @@ def dropout_masks(
 ) -> Bool[Array, "between *TB DP"]:
     """The masks that `rnn`, `lstm` and `gru` draw for `dropout`: True where a value is kept.
 
-    Hand them in as `masks`, or to another framework, to have the same dropout twice.
+    Pass them as `masks`, or to another framework, to get the same dropout twice.
 
     Args:
         key: a `jax.random` key.
@@ -30,8 +30,8 @@ def dropout_masks(
         Booleans of the shape (L - 1, axes of `x` but the last, D·P), for any `batch_first`.
 
     Raises:
-        ValueError: `dropout` is no number between 0 and 1, or `params` and `x` fit no layer.
-        TypeError: `key` is no key, or dtypes are mixed or not floating.
+        ValueError: `dropout` is not a number between 0 and 1, or `params` and `x` fit no layer.
+        TypeError: `key` is not a key, or dtypes are mixed or not floating.
 
     >>> params = {name + layer: jnp.zeros((4, 1)) for name in ("weight_ih", "weight_hh")
     ...           for layer in ("_l0", "_l1")}
@@ -41,7 +41,8 @@ def dropout_masks(
     """
     check_dropout(dropout)
     check_key(key)
-    return draw(key, dropout, _between(*_found(params, x)))
+    s, x = _layer_of(params, x, batch_first=False)
+    return draw(key, dropout, _between(s, x))
 
 
 def recurrent_dropout_masks(
@@ -52,9 +53,9 @@ def recurrent_dropout_masks(
     *,
     batch_first: bool = False,
 ) -> Bool[Array, "LD *B P"]:
-    """The masks that they draw for `recurrent_dropout`; hand them in as `recurrent_masks`.
+    """The masks that layers draw for `recurrent_dropout`, to pass as `recurrent_masks`.
 
-    They are independent of those that `dropout_masks` returns for the same key.
+    They are independent of the masks that `dropout_masks` returns for the same key.
 
     Args:
         key: a `jax.random` key.
@@ -67,7 +68,7 @@ def recurrent_dropout_masks(
         Booleans of the shape (L·D, B, P), or (L·D, P) for unbatched `x`.
 
     Raises:
-        ValueError, TypeError: those of `dropout_masks`.
+        ValueError, TypeError: as `dropout_masks`.
 
     Source: Gal & Ghahramani, *A theoretically grounded application of dropout in recurrent neural
     networks* (2016), https://arxiv.org/abs/1512.05287.
@@ -78,8 +79,8 @@ def recurrent_dropout_masks(
     """
     check_dropout(recurrent_dropout, "recurrent_dropout")
     check_key(key)
-    shape = _within(*_found(params, x, batch_first), batch_first)
-    return draw(_recurrent_key(key), recurrent_dropout, shape)
+    s, x = _layer_of(params, x, batch_first)
+    return draw(_recurrent_key(key), recurrent_dropout, _within(s, x, batch_first))
 
 
 def drop(x: Float[Array, "..."], mask: Bool[Array, "..."], dropout: float) -> Float[Array, "..."]:
@@ -88,7 +89,7 @@ def drop(x: Float[Array, "..."], mask: Bool[Array, "..."], dropout: float) -> Fl
 
 
 def scale(dropout: float) -> float:
-    """What survivors are multiplied by; where there are none, 0."""
+    """The factor of the survivors; 0 if there are none."""
     return 1 / (1 - dropout) if dropout < 1 else 0.0
 
 
@@ -97,34 +98,24 @@ def draw(key: PRNGKeyArray, dropout: float, shape: tuple[int, ...]) -> Bool[Arra
     return jax.random.bernoulli(key, jnp.float32(1 - dropout), shape)
 
 
-def choose_masks(
-    found: Structure,
-    x: Array,
-    *,
-    batch_first: bool,
-    dropout: float,
-    recurrent_dropout: float,
-    key: Any,
-    masks: Any,
-    recurrent_masks: Any,
-) -> tuple[Array | None, Array | None]:
-    """Those between layers, in the layout of `x`, and the recurrent ones; None for no dropout."""
+def choose_masks(s: Structure, x: Array, options: Options) -> tuple[Array | None, Array | None]:
+    """The masks between layers, in the layout of `x`, and within; None for no dropout."""
+    dropout, recurrent, key = options.dropout, options.recurrent_dropout, options.key
     check_dropout(dropout)
-    check_dropout(recurrent_dropout, "recurrent_dropout")
-    if dropout > 0 and found.num_layers == 1:
+    check_dropout(recurrent, "recurrent_dropout")
+    if dropout > 0 and s.num_layers == 1:
         warnings.warn(
             f"`dropout` works between layers: dropout={dropout} has no effect on a single layer",
             stacklevel=4,
         )
     if key is not None:
         check_key(key)
-    draws = (dropout > 0 and masks is None) or (recurrent_dropout > 0 and recurrent_masks is None)
+    masks, within = options.masks, options.recurrent_masks
+    draws = (dropout > 0 and masks is None) or (recurrent > 0 and within is None)
     spare = key is not None and not draws  # masks come instead of a key, or of one half of it
-    between, within = _between(found, x), _within(found, x, batch_first)
-    return (
-        _masks("", masks, between, dropout, key, spare),
-        _masks("recurrent_", recurrent_masks, within, recurrent_dropout, key, spare),
-    )
+    shape = _within(s, x, options.batch_first)
+    masks = _masks("", masks, _between(s, x), dropout, key, spare)
+    return masks, _masks("recurrent_", within, shape, recurrent, key, spare)
 
 
 def _masks(
@@ -138,25 +129,25 @@ def _masks(
     return draw(_recurrent_key(key) if prefix else key, dropout, shape)
 
 
-def _found(params: Mapping[str, Any], x: Any, batch_first: bool = False) -> tuple[Structure, Array]:
-    """For the functions that draw masks for a layer of any kind."""
+def _layer_of(params: Mapping[str, Any], x: Any, batch_first: bool) -> tuple[Structure, Array]:
+    """The structure and the input of a layer of any kind."""
     kind = structure(params).kind
     if kind.endswith("_cell"):
         raise ValueError("`params` are those of a cell, but dropout is an option of layers")
-    found, _, x, _ = check_layer(kind, params, x, None, batch_first)
-    return found, x
+    s, _, x, _ = check_layer(kind, params, x, None, batch_first)
+    return s, x
 
 
-def _between(found: Structure, x: Array) -> tuple[int, ...]:
+def _between(s: Structure, x: Array) -> tuple[int, ...]:
     """The shape of masks between layers."""
-    return (found.num_layers - 1, *x.shape[:-1], found.num_directions * found.output_size)
+    return (s.num_layers - 1, *x.shape[:-1], s.num_directions * s.output_size)
 
 
-def _within(found: Structure, x: Array, batch_first: bool) -> tuple[int, ...]:
+def _within(s: Structure, x: Array, batch_first: bool) -> tuple[int, ...]:
     """The shape of recurrent masks."""
-    return (len(found.suffixes), *batch_shape(x, batch_first), found.output_size)
+    return (len(s.suffixes), *batch_shape(x, batch_first), s.output_size)
 
 
 def _recurrent_key(key: PRNGKeyArray) -> PRNGKeyArray:
-    """Another than that of the masks between layers, which stay what they are."""
+    """A key of its own, so that the masks between layers stay the same."""
     return jax.random.fold_in(key, 1)

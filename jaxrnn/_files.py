@@ -29,9 +29,9 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
         Parameters as of `from_state_dict`.
 
     Raises:
-        ValueError: an unknown suffix, or a file that is damaged or of another format.
-        TypeError: values that are no tensors, or whose dtype JAX would narrow because x64 is off.
-        FileNotFoundError: there is no such file.
+        ValueError: the suffix is unknown, or the file is damaged or of another format.
+        TypeError: a value is not a tensor, or JAX would narrow its dtype because x64 is off.
+        FileNotFoundError: the file does not exist.
 
     Source: https://docs.pytorch.org/docs/stable/notes/serialization.html;
     https://huggingface.co/docs/safetensors
@@ -40,7 +40,7 @@ def load(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def read(path: str | PathLike[str]) -> Mapping[str, Any]:
-    """What a file holds, before it becomes parameters; the errors are those of `load`."""
+    """A file's contents, before they become parameters; the errors are those of `load`."""
     path = pathlib.Path(path)
     if not path.exists():
         raise FileNotFoundError(f"`path` names no file: {path}")
@@ -72,14 +72,14 @@ def save(path: str | PathLike[str], params: Mapping[str, Any]) -> None:
         params: nested dicts of arrays.
 
     Raises:
-        ValueError: an unknown suffix, or a key that is no string, is empty or has a dot.
-        TypeError: a value is no array of numbers, or of a kind that not every format knows.
-        FileNotFoundError: there is no such folder.
+        ValueError: the suffix is unknown, or a key is not a string, is empty or has a dot.
+        TypeError: a value is not an array of numbers, or of a dtype that not every format has.
+        FileNotFoundError: the folder does not exist.
     """
     path = pathlib.Path(path)
     arrays = {name: np.asarray(value) for name, value in to_state_dict(params).items()}
     for name, array in arrays.items():
-        # Of numpy's own numbers, or bfloat16: not every format knows any others.
+        # One of numpy's own numbers, or bfloat16: other dtypes are not in every format.
         if array.dtype != jnp.bfloat16 and array.dtype.char not in "?bBhHiIlLqQefdFD":
             raise TypeError(f"`{name}` must be an array of numbers, got dtype {array.dtype}")
     if not path.parent.is_dir():
@@ -107,7 +107,7 @@ def _write_safetensors(path: pathlib.Path, arrays: dict[str, Any]) -> None:
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, Any]:
-    # Opened here, because np.load leaves a damaged file open.
+    # Open it here, because np.load leaves a damaged file open.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         # numpy does not know bfloat16, and writes it as two nameless bytes.
         return {

@@ -33,34 +33,30 @@ LARGE = 2**18
 
 
 class Cell(NamedTuple):
-    """A step but for its products.
+    """A step without its products.
 
     Attributes:
+        step: (inputs of the gates, state) → the next state, and what is kept for the derivative.
+        tangent: (what is kept, h, tangents of inputs and state) → the tangent of the next state,
+            linear in the latter two.
         start: from W x, the inputs of the gates.
         enter: adds U h to them. Where this is plain addition, one product may serve for both.
-        step: (inputs, state) → the next state, and what is kept for the derivative.
-        tangent: (what was kept, h, tangents of inputs and state) → the tangent of the next state,
-            linear in the latter two.
     """
 
-    start: Callable[[Array], Any]
-    enter: Callable[[Any, Array], Any]
     step: Callable[[Any, Any], tuple[Any, Any]]
     tangent: Callable[[Any, Array, Any, Any], Any]
+    start: Callable[[Array], Any] = lambda gates: gates
+    enter: Callable[[Any, Array], Any] = operator.add
 
 
 def _split(a: Array, parts: Any) -> list[Array]:
-    """Over the features, as matrices.
+    """Splits the features, as matrices.
 
-    The transpose of this is a concatenation, and that of vectors XLA for CPUs fuses with what is
-    concatenated, and then runs number by number.
+    The transpose of this is a concatenation. XLA for CPUs would fuse a concatenation of vectors
+    with its inputs, and then run it number by number.
     """
     split = jnp.split(jnp.atleast_2d(a), parts, -1)
     return [part.reshape(*a.shape[:-1], part.shape[-1]) for part in split]
-
-
-def _same(gates: Array) -> Array:
-    return gates
 
 
 def _lstm(inputs: Array, state: LSTMState) -> tuple[LSTMState, Any]:
@@ -121,10 +117,10 @@ def _relu_tangent(positive: Array, h: Array, inputs: Array, d_h: Array) -> Array
 
 
 CELLS: dict[Step, Cell] = {
-    tanh_step: Cell(_same, operator.add, _tanh, _tanh_tangent),
-    relu_step: Cell(_same, operator.add, _relu, _relu_tangent),
-    lstm_step: Cell(_same, operator.add, _lstm, _lstm_tangent),
-    gru_step: Cell(_gru_start, _gru_enter, _gru, _gru_tangent),
+    tanh_step: Cell(_tanh, _tanh_tangent),
+    relu_step: Cell(_relu, _relu_tangent),
+    lstm_step: Cell(_lstm, _lstm_tangent),
+    gru_step: Cell(_gru, _gru_tangent, _gru_start, _gru_enter),
 }
 
 
@@ -138,7 +134,7 @@ class How(NamedTuple):
     return_all_states: bool
 
     def turned(self, tree: Any) -> Any:
-        """Arrays (…, batch, features) as a step wants them."""
+        """Arrays (…, batch, features) in the layout of a step."""
         if self.batch is None:
             return tree
         return jax.tree.map(lambda a: a.mT.reshape(*a.shape[:-2], -1), tree)
@@ -148,6 +144,25 @@ class How(NamedTuple):
         if self.batch is None:
             return tree
         return jax.tree.map(lambda a: a.reshape(*a.shape[:-1], -1, self.batch).mT, tree)
+
+    def bias(self, bias: Array) -> Array:
+        """Flat, repeated for each sequence, so that XLA does not look it up by division."""
+        return bias if self.batch is None else jnp.repeat(bias, self.batch)
+
+    def ends(self, ends: Array | None, state: Any) -> Array | None:
+        """For each number of a state, the `ends` of its sequence."""
+        if ends is None or self.batch is None:
+            return ends
+        return jnp.tile(ends[:, 0], hidden(state).size // self.batch)
+
+    def product(self, weight: Array, a: Array, contracted: int) -> Array:
+        """W a of a step, the sum over this axis of W."""
+        if self.batch is None:
+            return _dot(a, weight, 1, contracted)
+        return _dot(weight, a.reshape(-1, self.batch), contracted, 0).reshape(-1)
+
+    def shown(self, state: Any) -> Any:
+        return state if self.return_all_states else hidden(state)
 
 
 def fused_refuses(step: Step, params: Mapping[str, Array], x: Array) -> str | None:
@@ -169,7 +184,8 @@ def fused(
     return_all_states: bool,
 ) -> tuple[Any, Any]:
     """`run` for the steps that have a `Cell`."""
-    how = How(CELLS[step], *_layout(CELLS[step], params, x), reverse, return_all_states)
+    batch, merged = _layout(CELLS[step], params, x)
+    how = How(CELLS[step], batch, merged, reverse, return_all_states)
     params, state = jax.tree.map(widen, (dict(params), state))
     ends = None if valid is None else jnp.sum(valid, 0)  # `run` promises that the first are valid
     every, final = _run(how, params, x, how.turned(state), ends)
@@ -195,12 +211,11 @@ def _layout(cell: Cell, params: Mapping[str, Array], x: Array) -> tuple[int | No
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> tuple[Any, Any]:
-    """The loop; `state` and `final` are as a step wants them, all else is as outside.
+    """The loop; `state` and `final` are in the layout of a step, all else as outside.
 
-    `ends` (B, 1) says how many steps of each sequence are valid.
+    `ends` (B, 1) are the numbers of valid steps of each sequence.
     """
-    every, final, _ = _forward(how, params, x, state, ends)
-    return every, final
+    return _forward(how, params, x, state, ends)[:2]
 
 
 def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) -> Any:
@@ -208,26 +223,24 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
     weights = [params["weight_ih"], params["weight_hh"]]
     weights = [jnp.concatenate(weights, 1)] if how.merged else weights
     weights = _weights(x.dtype, weights, transposed=how.batch is None)
-    product = functools.partial(_product, how, contracted=0 if how.batch is None else 1)
-    b_x, b_h = (_bias(how, params[n]) if n in params else 0 for n in ("bias_ih", "bias_hh"))
+    product = functools.partial(how.product, contracted=0 if how.batch is None else 1)
+    b_x, b_h = (how.bias(params[n]) if n in params else 0 for n in ("bias_ih", "bias_hh"))
     if cell.enter is operator.add:
         b_x, b_h = b_x + b_h, 0
-    ends_of_state = _ends_of_state(how, ends, state)
+    ends_of_state = how.ends(ends, state)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         x, time = inputs
         x = how.turned(masked(_valid(time, ends), x))
         valid = _valid(time, ends_of_state)
-        seen = masked(valid, state)
-        h = _dropped(mask, hidden(seen)).astype(x.dtype)
-        if how.merged:
-            gates = product(weights[0], _joined(x, h)) + b_x
-        else:
-            gates = cell.start(product(weights[0], x) + b_x)
+        before = masked(valid, state)
+        h = _dropped(mask, hidden(before)).astype(x.dtype)
+        gates = cell.start(product(weights[0], _joined(x, h) if how.merged else x) + b_x)
+        if not how.merged:
             gates = cell.enter(gates, product(weights[1], h) + b_h)
-        new, kept = cell.step(gates, seen)
+        new, kept = cell.step(gates, before)
         state = chosen(valid, new, state)
-        return state, (_cast(how.returned(_shown(how, state)), x.dtype), kept)
+        return state, (_cast(how.returned(how.shown(state)), x.dtype), kept)
 
     steps = x, jnp.arange(len(x))
     final, (every, kept) = jax.lax.scan(body, state, steps, reverse=how.reverse)
@@ -237,28 +250,29 @@ def _forward(how: How, params: Any, x: Array, state: Any, ends: Array | None) ->
 @functools.partial(_run.defjvp, symbolic_zeros=True)
 def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     params, x, state, ends = primals
-    every, final, kept = _forward(how, *primals)
+    every, final, kept = _forward(how, params, x, state, ends)
     cell, mask = how.cell, params.get("mask_hh")
-    d_params, d_x, d_state = map(_present, tangents[:3])
+    present = lambda d: None if isinstance(d, SymbolicZero) else d
+    d_params, d_x, d_state = jax.tree.map(present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
-    # The other way round than forwards, for it is the transpose of the product that will run.
+    # Transposed where `_forward` has it not, because the transpose of the product will run.
     [u] = _weights(x.dtype, [params["weight_hh"]], transposed=how.batch is not None)
-    product = functools.partial(_product, how, u, contracted=1 if how.batch is None else 0)
+    product = functools.partial(how.product, u, contracted=1 if how.batch is None else 0)
     entering = functools.partial(_entering, how, params, d_params)
-    ends_of_state = _ends_of_state(how, ends, state)
+    ends_of_state = how.ends(ends, state)
 
-    # Both are checkpointed, lest what needs no tangents be formed beforehand and kept, here over a
-    # chunk and below over all time.
+    # `jax.checkpoint`, for a chunk here and for all time below: JAX must not compute and store
+    # beforehand what needs no tangent.
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def body(d_state: Any, inputs: Any) -> tuple[Any, Any]:
         d_gates, kept, h, time = inputs
         valid = _valid(time, ends_of_state)
-        seen = masked(valid, d_state)
-        d_h = _dropped(how.turned(mask), hidden(seen)).astype(x.dtype)
+        before = masked(valid, d_state)
+        d_h = _dropped(how.turned(mask), hidden(before)).astype(x.dtype)
         d_gates = cell.enter(d_gates, product(d_h))
-        new = cell.tangent(kept, widen(h), d_gates, seen)
+        new = cell.tangent(kept, widen(h), d_gates, before)
         d_state = chosen(valid, new, d_state)
-        return d_state, _shown(how, d_state)
+        return d_state, how.shown(d_state)
 
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def chunk(d_state: Any, inputs: Any) -> tuple[Any, Any]:
@@ -271,7 +285,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
         d_state, d_every = jax.lax.scan(body, d_state, inputs, reverse=how.reverse)
         return d_state, _cast(how.returned(d_every), x.dtype)
 
-    size = _chunk_size(*x.shape[:2])
+    size = _chunk_size(len(x), x.shape[1])
     cut = lambda a: a.reshape(len(a) // size, size, *a.shape[1:])
     join = lambda a: a.reshape(len(x), *a.shape[2:])
     inputs = jax.tree.map(cut, (x, d_x, hidden(every), kept, jnp.arange(len(x))))
@@ -281,16 +295,14 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 def _entering(how: How, params: Any, d_params: Any, end: str, a: Array, d_a: Any) -> Array:
-    """The tangent of W a + b over many steps, of which each is as a step wants it."""
-    weight = params["weight_" + end]
-    terms = [jnp.zeros((*a.shape[:2], len(weight)), wide(a.dtype))]
-    if (d_weight := d_params["weight_" + end]) is not None:
-        terms.append(_dot(a, d_weight.astype(a.dtype), 2, 1))
-    if d_a is not None:
-        terms.append(_dot(d_a, weight.astype(a.dtype), 2, 1))
-    if (d_bias := d_params.get("bias_" + end)) is not None:
-        terms.append(d_bias)
-    return how.turned(functools.reduce(operator.add, terms))
+    """The tangent of W a + b over many steps, each in the layout of a step."""
+    weight, d_weight = params["weight_" + end], d_params["weight_" + end]
+    d_bias = d_params.get("bias_" + end)
+    total = jnp.zeros((*a.shape[:2], len(weight)), wide(a.dtype))
+    for factor, w in ((a, d_weight), (d_a, weight)):
+        if factor is not None and w is not None:
+            total += _dot(factor, w.astype(a.dtype), 2, 1)
+    return how.turned(total if d_bias is None else total + d_bias)
 
 
 def _borders(how: How, size: int, every: Array, initial: Array) -> Array:
@@ -318,46 +330,17 @@ def _joined(x: Array, h: Array) -> Array:
     return joined.reshape(*x.shape[:-1], joined.shape[-1])
 
 
-def _bias(how: How, bias: Array) -> Array:
-    """b as a step wants it; flat, for each sequence once more, lest XLA look it up by division."""
-    return bias if how.batch is None else jnp.repeat(bias, how.batch)
-
-
-def _product(how: How, weight: Array, a: Array, contracted: int) -> Array:
-    """W a of a step, the sum over this axis of W."""
-    if how.batch is None:
-        return _dot(a, weight, 1, contracted)
-    return _dot(weight, a.reshape(-1, how.batch), contracted, 0).reshape(-1)
-
-
 def _dot(a: Array, b: Array, of_a: int, of_b: int) -> Array:
     axes = ((of_a,), (of_b,)), ((), ())
     return jax.lax.dot_general(a, b, axes, preferred_element_type=wide(a.dtype))
-
-
-def _ends_of_state(how: How, ends: Array | None, state: Any) -> Array | None:
-    """`ends` as it concerns each number of a state."""
-    if ends is None or how.batch is None:
-        return ends
-    return jnp.tile(ends[:, 0], hidden(state).size // how.batch)
 
 
 def _valid(time: Array, ends: Array | None) -> Array | None:
     return None if ends is None else time < ends
 
 
-def _present(tangents: Any) -> Any:
-    """None where nothing changes."""
-    missing = lambda a: isinstance(a, SymbolicZero)
-    return jax.tree.map(lambda a: None if missing(a) else a, tangents, is_leaf=missing)
-
-
 def _dropped(mask: Array | None, h: Array) -> Array:
     return h if mask is None else h * mask.astype(h.dtype)
-
-
-def _shown(how: How, state: Any) -> Any:
-    return state if how.return_all_states else hidden(state)
 
 
 def _cast(tree: Any, dtype: Any) -> Any:

@@ -21,7 +21,7 @@ class Implementation(NamedTuple):
 
     Attributes:
         run: `(step, params, x, state, valid, *, reverse, return_all_states)` → every, final.
-        refuses: `(step, params, x)` → what it cannot run; None where it can.
+        refuses: `(step, params, x)` → what it cannot run; None if it can.
     """
 
     run: Run
@@ -36,10 +36,10 @@ IMPLEMENTATIONS = {
 
 
 def choose(implementation: str | None, step: Step, params: Mapping[str, Array], x: Array) -> str:
-    """The name of what runs: the one asked for, or with None the first that refuses nothing."""
+    """The name of the implementation to run: this one, or for None the first that applies."""
     if implementation is None:
-        found = IMPLEMENTATIONS.items()
-        return next(name for name, way in found if not way.refuses(step, params, x))
+        ways = IMPLEMENTATIONS.items()
+        return next(name for name, way in ways if not way.refuses(step, params, x))
     if implementation not in IMPLEMENTATIONS:
         names = ", ".join(map(repr, IMPLEMENTATIONS))
         raise ValueError(f"`implementation` must be None or one of {names}, got {implementation!r}")
@@ -103,19 +103,19 @@ def _by_chunks(
 ) -> tuple[Any, Any]:
     """Chunks of `size` steps: the gradient keeps the state before each, and no more.
 
-    Whatever else a chunk's gradient needs is computed again from there. The steps that make no
-    whole chunk come last and are run as they are, because keeping them costs less than a chunk.
+    The rest of what a chunk's gradient needs is computed again from there. Steps left over from
+    whole chunks come last and are run as they are, because keeping them costs less than a chunk.
     """
     number, rest = divmod(len(inputs[0]), size)
 
-    # A chunk is cut out where it is needed: cut beforehand, all of `inputs` would be copied.
+    # Each chunk is cut out where it is used: cut beforehand, all of `inputs` would be copied.
     def part(state: Any, start: Any, size: int) -> tuple[Any, Any]:
         cut = lambda a: jax.lax.dynamic_slice_in_dim(a, start, size)
         x, valid = jax.tree.map(cut, inputs)
         every, state = over(x, state, valid)
         return state, every
 
-    # XLA merges nothing across the border of a loop, so that it need not be kept from doing so.
+    # `prevent_cse` is not needed: XLA merges nothing across the border of a loop.
     chunk = jax.checkpoint(lambda state, start: part(state, start, size), prevent_cse=False)
     starts = size * jnp.arange(number) + (rest if reverse else 0)
     state, every = jax.lax.scan(chunk, state, starts, reverse=reverse)

@@ -31,11 +31,11 @@ def init_lstm(
     forget_bias: float | None = None,
     layer_norm: bool = False,
 ) -> dict[str, Array]:
-    r"""Parameters for `lstm`, distributed as those of a new `torch.nn.LSTM`.
+    r"""Parameters for `lstm`, distributed like those of a new `torch.nn.LSTM`.
 
     .. math:: W, b \sim U(-1 / \sqrt{H}, 1 / \sqrt{H})
 
-    for all weights and biases, H being `hidden_size` even under a projection.
+    for all weights and biases, where H is `hidden_size`, with a projection too.
 
     Args:
         key: a `jax.random` key.
@@ -47,23 +47,23 @@ def init_lstm(
         proj_size: features of `h`, if smaller than `hidden_size`; 0 for no projection.
         dtype: of the parameters; `float` is JAX's default, float32 unless x64 is on.
         weight_ih_init: an initialiser for every `weight_ih`, such as
-            `jax.nn.initializers.glorot_uniform()`. Like torch's `nn.init`, it sees the stacked
+            `jax.nn.initializers.glorot_uniform()`. As in torch's `nn.init`, it gets the stacked
             matrix of all gates, so Xavier's fan-out is 4H.
-        weight_hh_init: likewise for every `weight_hh` and `weight_hr`, such as
+        weight_hh_init: an initialiser for every `weight_hh` and `weight_hr`, such as
             `jax.nn.initializers.orthogonal()`.
-        bias_init: likewise for both biases, such as `jax.nn.initializers.zeros`.
+        bias_init: an initialiser for both biases, such as `jax.nn.initializers.zeros`.
         forget_bias: the sum of the forget gate's two biases: `bias_ih` gets it, `bias_hh` gets 0.
-        layer_norm: whether the gate inputs and the cell's output are normalised, which torch has
-            not: see `lstm_cell` for the equations. All gains, `weight_ln_ih` and so on, are 1; in
-            place of the biases stand those of the norms, `bias_ln_ih` and so on, 0 by default.
+        layer_norm: whether the gate inputs and the cell's output are normalised; torch has no such
+            LSTM, see `lstm_cell` for the equations. All gains, `weight_ln_ih` and so on, are 1; the
+            biases are those of the norms, `bias_ln_ih` and so on, 0 by default.
 
     Returns:
-        A dict under torch's names, as `torch.nn.LSTM(...).state_dict()` would be.
+        A dict under torch's names, like `torch.nn.LSTM(...).state_dict()`.
 
     Raises:
-        ValueError: a size that is no positive integer, `proj_size` not below `hidden_size`, or a
-            `forget_bias` without biases.
-        TypeError: `key` is no key, or `dtype` not floating.
+        ValueError: a size is not a positive integer, `proj_size` is not below `hidden_size`, or
+            there is a `forget_bias` without biases.
+        TypeError: `key` is not a key, or `dtype` is not floating.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; Glorot & Bengio
     (2010); Saxe et al. (2014) for orthogonal; Jozefowicz et al. (2015) for a forget bias of 1.
@@ -72,10 +72,9 @@ def init_lstm(
     >>> {name: value.shape for name, value in params.items()}
     {'weight_ih_l0': (80, 10), 'weight_hh_l0': (80, 20)}
     """
-    sizes = (input_size, hidden_size, num_layers)
-    found = Structure("lstm", *sizes, bias, bidirectional, proj_size, layer_norm)
-    params = draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
-    return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
+    s = Structure("lstm", input_size, hidden_size, num_layers, bias, bidirectional)
+    s = s._replace(proj_size=proj_size, layer_norm=layer_norm)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init, forget_bias)
 
 
 def init_rnn(
@@ -91,13 +90,13 @@ def init_rnn(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> dict[str, Array]:
-    """Parameters for `rnn`, distributed as those of a new `torch.nn.RNN`; see `init_lstm`.
+    """Parameters for `rnn`, distributed like those of a new `torch.nn.RNN`; see `init_lstm`.
 
     >>> init_rnn(jax.random.key(0), 10, 20)["weight_hh_l0"].shape
     (20, 20)
     """
-    found = Structure("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
-    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    s = Structure("rnn", input_size, hidden_size, num_layers, bias, bidirectional)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_gru(
@@ -113,17 +112,17 @@ def init_gru(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> dict[str, Array]:
-    """Parameters for `gru`, distributed as those of a new `torch.nn.GRU`; see `init_lstm`.
+    """Parameters for `gru`, distributed like those of a new `torch.nn.GRU`; see `init_lstm`.
 
     >>> init_gru(jax.random.key(0), 10, 20)["weight_hh_l0"].shape
     (60, 20)
     """
-    found = Structure("gru", input_size, hidden_size, num_layers, bias, bidirectional)
-    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    s = Structure("gru", input_size, hidden_size, num_layers, bias, bidirectional)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_of(kind: str) -> Callable[..., dict[str, Any]]:
-    """The function that makes parameters for the layers of this kind."""
+    """Returns the function that makes parameters for layers of this kind."""
     inits = {"rnn": init_rnn, "lstm": init_lstm, "gru": init_gru}
     if kind not in inits:
         raise ValueError(f"`kind` must be 'rnn', 'lstm' or 'gru', got {kind!r}")
@@ -143,14 +142,13 @@ def init_lstm_cell(
     forget_bias: float | None = None,
     layer_norm: bool = False,
 ) -> dict[str, Array]:
-    """Parameters for `lstm_cell`, as those of a new `torch.nn.LSTMCell`; see `init_lstm`.
+    """Parameters for `lstm_cell`, like those of a new `torch.nn.LSTMCell`; see `init_lstm`.
 
     >>> sorted(init_lstm_cell(jax.random.key(0), 10, 20))
     ['bias_hh', 'bias_ih', 'weight_hh', 'weight_ih']
     """
-    found = Structure("lstm_cell", input_size, hidden_size, bias=bias, layer_norm=layer_norm)
-    params = draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
-    return params if forget_bias is None else _with_forget_bias(params, found, forget_bias)
+    s = Structure("lstm_cell", input_size, hidden_size, bias=bias, layer_norm=layer_norm)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init, forget_bias)
 
 
 def init_rnn_cell(
@@ -164,13 +162,13 @@ def init_rnn_cell(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> dict[str, Array]:
-    """Parameters for `rnn_cell`, as those of a new `torch.nn.RNNCell`; see `init_lstm`.
+    """Parameters for `rnn_cell`, like those of a new `torch.nn.RNNCell`; see `init_lstm`.
 
     >>> init_rnn_cell(jax.random.key(0), 10, 20)["weight_ih"].shape
     (20, 10)
     """
-    found = Structure("rnn_cell", input_size, hidden_size, bias=bias)
-    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    s = Structure("rnn_cell", input_size, hidden_size, bias=bias)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def init_gru_cell(
@@ -184,76 +182,67 @@ def init_gru_cell(
     weight_hh_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> dict[str, Array]:
-    """Parameters for `gru_cell`, as those of a new `torch.nn.GRUCell`; see `init_lstm`.
+    """Parameters for `gru_cell`, like those of a new `torch.nn.GRUCell`; see `init_lstm`.
 
     >>> init_gru_cell(jax.random.key(0), 10, 20)["weight_ih"].shape
     (60, 10)
     """
-    found = Structure("gru_cell", input_size, hidden_size, bias=bias)
-    return draw_params(key, found, dtype, weight_ih_init, weight_hh_init, bias_init)
+    s = Structure("gru_cell", input_size, hidden_size, bias=bias)
+    return draw_params(key, s, dtype, weight_ih_init, weight_hh_init, bias_init)
 
 
 def draw_params(
     key: PRNGKeyArray,
-    found: Structure,
+    s: Structure,
     dtype: Any,
     weight_ih: Initializer | None = None,
     weight_hh: Initializer | None = None,
     bias: Initializer | None = None,
+    forget_bias: float | None = None,
 ) -> dict[str, Array]:
-    """What all of the above return, each for a structure of its own."""
+    """Parameters of this structure, which all of the above return."""
     check_key(key)
-    _check_sizes(found)
-    _check_floating(dtype)
+    check_dtype("dtype", dtype, jnp.floating, "floating")
+    check_positive(input_size=s.input_size, hidden_size=s.hidden_size, num_layers=s.num_layers)
+    if not is_integer(s.proj_size) or not 0 <= s.proj_size < s.hidden_size:
+        raise ValueError(
+            f"`proj_size` must be 0 or a positive integer below hidden_size = {s.hidden_size}, "
+            f"got {s.proj_size!r}"
+        )
     chosen = {"weight_ih": weight_ih, "weight_hh": weight_hh, "weight_hr": weight_hh}
-    if found.layer_norm:
+    if s.layer_norm:
         chosen["weight_ln"], bias = jax.nn.initializers.ones, bias or jax.nn.initializers.zeros
-    inits = {name: chosen.get(name[:9], bias) for name in found.shapes}
+    inits = {name: chosen.get(name[:9], bias) for name in s.shapes}
     k_uniform, k_chosen = jax.random.split(key)
-    shapes = {name: shape for name, shape in found.shapes.items() if inits[name] is None}
-    drawn = _uniform(k_uniform, tuple(shapes.values()), found.hidden_size**-0.5, dtype)
+    shapes = {name: shape for name, shape in s.shapes.items() if inits[name] is None}
+    drawn = _uniform(k_uniform, tuple(shapes.values()), s.hidden_size**-0.5, dtype)
     params = dict(zip(shapes, drawn, strict=True))
     for i, (name, init) in enumerate(inits.items()):
         if init is not None:
-            params[name] = init(jax.random.fold_in(k_chosen, i), found.shapes[name], dtype)
-    return {name: params[name] for name in found.shapes}
+            params[name] = init(jax.random.fold_in(k_chosen, i), s.shapes[name], dtype)
+    params = {name: params[name] for name in s.shapes}
+    return params if forget_bias is None else _with_forget_bias(params, s, forget_bias)
 
 
 @functools.partial(jax.jit, static_argnames=("shapes", "bound", "dtype"))
 def _uniform(
     key: PRNGKeyArray, shapes: tuple[tuple[int, ...], ...], bound: float, dtype: Any
 ) -> list[Array]:
-    """All of a layer in one draw, since XLA takes a quarter of a second to compile one."""
+    """All of a layer in one draw, because XLA takes a quarter of a second to compile each."""
     ends = list(itertools.accumulate(map(math.prod, shapes), initial=0))
     values = jax.random.uniform(key, ends[-1:], dtype, -bound, bound)
     parts = jnp.split(values, ends[1:-1]) if shapes else []
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _check_sizes(found: Structure) -> None:
-    check_positive(
-        input_size=found.input_size, hidden_size=found.hidden_size, num_layers=found.num_layers
-    )
-    proj_size = found.proj_size
-    if not is_integer(proj_size) or not 0 <= proj_size < found.hidden_size:
-        raise ValueError(
-            f"`proj_size` must be 0 or a positive integer below hidden_size = {found.hidden_size}, "
-            f"got {proj_size!r}"
-        )
-
-
-def _with_forget_bias(
-    params: dict[str, Array], found: Structure, forget_bias: float
-) -> dict[str, Array]:
-    if not found.bias:
+def _with_forget_bias(params: dict[str, Array], s: Structure, value: float) -> dict[str, Array]:
+    if not s.bias:
         raise ValueError("`forget_bias` needs biases, but bias=False was given")
-    forget = slice(found.hidden_size, 2 * found.hidden_size)
-    values = {"bias_ih": forget_bias, "bias_hh": 0.0}
-    ends = {name: name.replace("_ln", "")[:7] for name in params}
-    return {
-        name: value.at[forget].set(values[ends[name]]) if ends[name] in values else value
-        for name, value in params.items()
-    }
+    forget, values = slice(s.hidden_size, 2 * s.hidden_size), {"bias_ih": value, "bias_hh": 0.0}
+    for name, a in params.items():
+        if (end := name.replace("_ln", "")[:7]) in values:
+            params[name] = a.at[forget].set(values[end])
+    return params
 
 
 def reinitialise(
@@ -263,20 +252,20 @@ def reinitialise(
     weight_init: Initializer | None = None,
     bias_init: Initializer | None = None,
 ) -> dict[str, Any]:
-    """Every weight of a whole model from one initialiser, every bias from another.
+    """Draws every weight of a whole model from one initialiser, every bias from another.
 
-    The loop over `named_parameters()` of many torch scripts, for Xavier's distribution and zeros.
+    Many torch scripts do so in a loop over `named_parameters()`, for Xavier's weights and zeros.
 
     Args:
         key: a `jax.random` key.
-        params: a model's parameters; what is called `weight…` and `bias…` is drawn anew, in its
-            shape and dtype.
+        params: a model's parameters; those called `weight…` and `bias…` are drawn anew, with the
+            same shape and dtype.
         weight_init: such as `jax.nn.initializers.glorot_uniform()`; None leaves weights as they
-            are. It sees the stacked matrix of all gates, as in torch, and embeddings too.
+            are. It gets the stacked matrix of all gates, as in torch, and embeddings too.
         bias_init: such as `jax.nn.initializers.zeros`; None leaves biases as they are.
 
     Raises:
-        TypeError: `key` is no key, or `params` no dict.
+        TypeError: `key` is not a key, or `params` is not a dict.
 
     Source: https://docs.pytorch.org/docs/stable/nn.init.html
 
@@ -303,7 +292,7 @@ def init_linear(
     bias: bool = True,
     dtype: Any = float,
 ) -> dict[str, Array]:
-    r"""Parameters for `linear`, distributed as those of a new `torch.nn.Linear`.
+    r"""Parameters for `linear`, distributed like those of a new `torch.nn.Linear`.
 
     .. math:: W, b \sim U(-1 / \sqrt{I}, 1 / \sqrt{I})
 
@@ -314,7 +303,7 @@ def init_linear(
     """
     check_key(key)
     check_positive(in_features=in_features, out_features=out_features)
-    _check_floating(dtype)
+    check_dtype("dtype", dtype, jnp.floating, "floating")
     shapes = {"weight": (out_features, in_features)} | ({"bias": (out_features,)} if bias else {})
     drawn = _uniform(key, tuple(shapes.values()), in_features**-0.5, dtype)
     return dict(zip(shapes, drawn, strict=True))
@@ -328,7 +317,7 @@ def init_embedding(
     padding_idx: int | None = None,
     dtype: Any = float,
 ) -> dict[str, Array]:
-    """Parameters for `embedding`, from N(0, 1), as those of a new `torch.nn.Embedding`.
+    """Parameters for `embedding`, from N(0, 1), like those of a new `torch.nn.Embedding`.
 
     The row of `padding_idx` is 0.
 
@@ -339,7 +328,7 @@ def init_embedding(
     """
     check_key(key)
     check_positive(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-    _check_floating(dtype)
+    check_dtype("dtype", dtype, jnp.floating, "floating")
     if padding_idx is not None:
         check_padding_idx(padding_idx, num_embeddings)
     weight = jax.random.normal(key, (num_embeddings, embedding_dim), dtype)
@@ -347,7 +336,7 @@ def init_embedding(
 
 
 def init_layer_norm(normalized_shape: int, *, dtype: Any = float) -> dict[str, Array]:
-    """Parameters for `layer_norm`: gains of 1, biases of 0; nothing is random.
+    """Parameters for `layer_norm`: gains of 1, biases of 0.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html
 
@@ -355,9 +344,5 @@ def init_layer_norm(normalized_shape: int, *, dtype: Any = float) -> dict[str, A
     Array([1., 1.], dtype=float32)
     """
     check_positive(normalized_shape=normalized_shape)
-    _check_floating(dtype)
-    return {"weight": jnp.ones(normalized_shape, dtype), "bias": jnp.zeros(normalized_shape, dtype)}
-
-
-def _check_floating(dtype: Any) -> None:
     check_dtype("dtype", dtype, jnp.floating, "floating")
+    return {"weight": jnp.ones(normalized_shape, dtype), "bias": jnp.zeros(normalized_shape, dtype)}

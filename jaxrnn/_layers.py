@@ -1,6 +1,5 @@
 """`rnn`, `lstm` and `gru`: directions side by side, layers upon layers."""
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -8,88 +7,20 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._cells import Step, gru_step, hidden, layer_norm_lstm_step, lstm_step, rnn_step, wide
-from ._check import check_layer, check_lengths, check_positive, time_axis
+from ._check import Lengths, Options, check_layer, check_lengths, check_positive, time_axis
 from ._dropout import choose_masks, drop, scale
-from ._implementations import Run, run
+from ._implementations import run
 from ._params import LSTMState, structure
 
 
-Lengths = Integer[ArrayLike, "*B"] | Sequence[int]
 Layer = TypeVar("Layer", bound=Callable[..., Any])
 
 
-def stack(
-    kind: str,
-    step: Step,
-    params: Mapping[str, Any],
-    x: Any,
-    state: Any,
-    *,
-    batch_first: bool = False,
-    lengths: Lengths | None = None,
-    dropout: float = 0.0,
-    recurrent_dropout: float = 0.0,
-    key: PRNGKeyArray | None = None,
-    masks: Bool[ArrayLike, "..."] | None = None,
-    recurrent_masks: Bool[ArrayLike, "..."] | None = None,
-    return_all_states: bool = False,
-    checkpoint_every: int | None = None,
-    implementation: str | None = None,
-) -> tuple[Array, Any]:
-    """Checks everything, brings it to (time, batch, features), runs layer upon layer.
-
-    The options are those of `rnn`, `lstm` and `gru`, which take their defaults from here.
-    """
-    found, params, x, state = check_layer(kind, params, x, state, batch_first)
-    between, recurrent = choose_masks(
-        found,
-        x,
-        batch_first=batch_first,
-        dropout=dropout,
-        recurrent_dropout=recurrent_dropout,
-        key=key,
-        masks=masks,
-        recurrent_masks=recurrent_masks,
-    )
-    valid = None if lengths is None else _valid(lengths, x, batch_first)
-    if checkpoint_every is not None:
-        check_positive(checkpoint_every=checkpoint_every)
-
-    unbatched = x.ndim == 2
-    x = _time_first(x, unbatched, batch_first)
-    state = jax.tree.map(lambda a: _time_first(a, unbatched), state)
-    between = [] if between is None else _time_first(between, unbatched, batch_first)
-    cells = [_cell_params(params, suffix) for suffix in found.suffixes]
-    if recurrent is not None:
-        scaled = _time_first(recurrent, unbatched).astype(wide(x.dtype)) * scale(recurrent_dropout)
-        cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
-    over_time = functools.partial(
-        run,
-        implementation,
-        step,
-        return_all_states=return_all_states,
-        checkpoint_every=checkpoint_every,
-    )
-
-    states = []
-    for layer in range(found.num_layers):
-        own = slice(layer * found.num_directions, (layer + 1) * found.num_directions)
-        initial = jax.tree.map(lambda a, own=own: a[own], state)
-        x, new = _layer(over_time, cells[own], x, initial, valid, return_all_states)
-        states.append(new)
-        if layer < len(between):
-            x = drop(x, between[layer], dropout)
-    # The last three axes of a state are (layer · directions + direction, batch, features).
-    whole = lambda *layers: _as_given(jnp.concatenate(layers, axis=-3), unbatched)
-    state = jax.tree.map(whole, *states)
-    return _as_given(x, unbatched, batch_first), state
-
-
-class Options(TypedDict, total=False):
-    """The options of `stack`, once more, since type checkers cannot take them from there."""
+class Keywords(TypedDict, total=False):
+    """The fields of `Options` again: type checkers take keywords from a `TypedDict` only."""
 
     batch_first: bool
     lengths: Lengths | None
@@ -104,11 +35,11 @@ class Options(TypedDict, total=False):
 
 
 def _with_options(layer: Layer) -> Layer:
-    """Shows the options of `stack` in the layer's signature, in place of `**options`."""
+    """Shows the fields of `Options` in the layer's signature, in place of `**options`."""
     signature = inspect.signature(layer)
-    own = list(signature.parameters.values())[:-1]
-    options = [p for p in inspect.signature(stack).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    layer.__signature__ = signature.replace(parameters=own + options)
+    arguments = list(signature.parameters.values())[:-1]
+    options = inspect.signature(Options).parameters.values()
+    layer.__signature__ = signature.replace(parameters=[*arguments, *options])
     return layer
 
 
@@ -119,15 +50,15 @@ def rnn(
     state: Float[ArrayLike, "LD *B H"] | None = None,
     *,
     nonlinearity: str = "tanh",
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     r"""An Elman RNN over a sequence, of any layers and directions: `torch.nn.RNN`.
 
     .. math:: h_t = \tanh(W_{ih} x_t + b_{ih} + W_{hh} h_{t-1} + b_{hh})
 
     Arguments, shapes and errors are those of `lstm`, except that the state is one array h, that
-    there is no projection, and that there is one argument more, of which the parameters show no
-    trace:
+    there is no projection, and that there is one extra argument, which cannot be inferred from the
+    parameters:
 
     Args:
         nonlinearity: `"tanh"` or `"relu"`.
@@ -139,7 +70,7 @@ def rnn(
     >>> y[:, 0], h[0]
     (Array([1., 2., 3.], dtype=float32), Array([3.], dtype=float32))
     """
-    return stack("rnn", rnn_step(nonlinearity), params, x, state, **options)
+    return stack("rnn", rnn_step(nonlinearity), params, x, state, Options(**options))
 
 
 @_with_options
@@ -147,7 +78,7 @@ def lstm(
     params: Mapping[str, ArrayLike],
     x: Float[ArrayLike, "*TB I"],
     state: tuple[Float[ArrayLike, "LD *B P"], Float[ArrayLike, "LD *B H"]] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DP"], LSTMState]:
     r"""An LSTM over a sequence, of any layers and directions, projected or not: `torch.nn.LSTM`.
 
@@ -160,8 +91,8 @@ def lstm(
     The directions' outputs are concatenated over features and are the next layer's input.
 
     Args:
-        params: torch's `state_dict`; layers L, directions D, sizes, bias, projection and, which
-            torch has not, layer normalisation are read off it (see `structure`).
+        params: torch's `state_dict`; layers L, directions D, sizes, bias, projection and layer
+            normalisation (which torch does not have) are read off it (see `structure`).
         x: (T, B, I), or (B, T, I) with `batch_first`, or (T, I); of the parameters' dtype, any
             floating one. Below float32 the state is carried in float32.
         state: a pair h_0, c_0 of the shapes (L·D, B, P) and (L·D, B, H), or without B; never
@@ -170,36 +101,36 @@ def lstm(
         batch_first: whether `x` and `y` have the batch before time; ignored for unbatched `x`.
         lengths: (B,) integers, or () for unbatched `x`: how many steps of each sequence are valid,
             in any order, 0 allowed. The results are those of a packed sequence in torch: final
-            states from each sequence's own end, the backward direction starting there, `y` zero
-            beyond. Whatever `x` holds beyond, NaN included, changes no value and no derivative.
-            Where the values are traced, they are clamped to [0, T].
-        dropout: the probability of dropping, applied to the output of every layer but the last,
-            for each step, sequence and feature on its own; survivors are scaled by
+            states from each sequence's own end, where the backward direction starts; `y` is 0
+            beyond. The values of `x` beyond, NaN included, change no value and no derivative.
+            Traced lengths are clamped to [0, T].
+        dropout: the probability of dropping, applied to the output of every layer but the last, to
+            each step, sequence and feature independently; survivors are scaled by
             1 / (1 - dropout).
         recurrent_dropout: the probability of dropping a feature of h on its way into `weight_hh`,
             drawn once for each layer, direction and sequence and the same at every time step;
-            survivors are scaled likewise. All else sees h as it is, and c is left alone.
-        key: a `jax.random` key, from which the masks are drawn. Without it and masks there is no
-            dropout: this is torch's `eval()`.
-        masks: those of `dropout` themselves, as `dropout_masks` returns them, instead of a key.
-        recurrent_masks: those of `recurrent_dropout`, as `recurrent_dropout_masks` returns them, of
-            the shape (L·D, B, P). The same ones for every chunk make chunks one sequence; the key
-            of each then draws for `dropout` only.
+            survivors are scaled by 1 / (1 - recurrent_dropout). The outputs and c stay as they are.
+        key: a `jax.random` key, from which the masks are drawn. Without a key and masks there is no
+            dropout, as after torch's `eval()`.
+        masks: the masks of `dropout`, as `dropout_masks` returns them, instead of a key.
+        recurrent_masks: the masks of `recurrent_dropout`, as `recurrent_dropout_masks` returns
+            them, of the shape (L·D, B, P). With the same masks, the chunks of a sequence equal the
+            whole; each chunk's key then draws for `dropout` only.
         return_all_states: return the state after every step instead of the final one, on a leading
             time axis. For the second direction, entry t is the state after `x[t]` on the way down.
-            Beyond a sequence's length stands the state that passes through, so the final state is
-            entry T - 1 of the first direction and entry 0 of the second.
-        checkpoint_every: k, for the gradient of long sequences: each layer keeps its state at every
-            k-th step only, and computes the k steps from there again when the gradient needs them.
-            Memory is that of about T / k states and k steps instead of T steps, least for a divisor
-            of T near √T; the price is one more forward pass. Values and gradients stay the same, to
-            rounding. What is as long as `x` stays so: `y` where it is used, by a next layer too,
-            and `x` made time-first.
+            Beyond a sequence's length the state passes through, so the final state is entry T - 1
+            of the first direction and entry 0 of the second.
+        checkpoint_every: k, for the gradient of long sequences: each layer stores its state at
+            every k-th step only, and computes the k steps from there again when the gradient needs
+            them. This takes the memory of about T / k states and k steps instead of T steps, least
+            for a divisor of T near √T, and one more forward pass. Values and gradients stay the
+            same, to rounding. Arrays as long as `x` are still stored: `y`, where anything uses it,
+            and the time-first copy of `x`.
         implementation: how it is computed, which changes values and derivatives by rounding only.
             `"scan"` is one `lax.scan` over the cell, differentiated by JAX. `"fused"` has its
-            derivative written out: its gradients are faster and keep less. But forward mode alone
-            is slower and keeps more than with `"scan"`, and there is neither projection nor layer
-            normalisation, nor sizes unknown when tracing. None picks `"fused"` where it can, else
+            derivative written out: gradients are faster and need less memory, but forward mode
+            alone is slower and needs more. It has no projection, no layer normalisation, and no
+            sizes that are unknown when tracing. None picks `"fused"` where it applies, else
             `"scan"`.
 
     Returns:
@@ -208,8 +139,9 @@ def lstm(
         `return_all_states`.
 
     Raises:
-        ValueError: a key or shape that does not fit, no time step, a value outside its range.
-        TypeError: dtypes that are mixed or not floating, lengths that are not integers.
+        ValueError: a key or shape does not fit, there is no time step, or a value is outside its
+            range.
+        TypeError: dtypes are mixed or not floating, or lengths are not integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html; recurrent dropout:
     Gal & Ghahramani (2016), https://arxiv.org/abs/1512.05287; `checkpoint_every`: Chen et al.
@@ -222,7 +154,7 @@ def lstm(
     Array([0.125], dtype=float32)
     """
     step = layer_norm_lstm_step if structure(params, "lstm").layer_norm else lstm_step
-    return stack("lstm", step, params, x, state, **options)
+    return stack("lstm", step, params, x, state, Options(**options))
 
 
 @_with_options
@@ -230,7 +162,7 @@ def gru(
     params: Mapping[str, ArrayLike],
     x: Float[ArrayLike, "*TB I"],
     state: Float[ArrayLike, "LD *B H"] | None = None,
-    **options: Unpack[Options],
+    **options: Unpack[Keywords],
 ) -> tuple[Float[Array, "*TB DH"], Float[Array, "... H"]]:
     """A GRU over a sequence, of any layers and directions: `torch.nn.GRU`.
 
@@ -244,24 +176,67 @@ def gru(
     >>> y[:, 0]
     Array([0.5  , 0.25 , 0.125], dtype=float32)
     """
-    return stack("gru", gru_step, params, x, state, **options)
+    return stack("gru", gru_step, params, x, state, Options(**options))
+
+
+def stack(
+    kind: str, step: Step, params: Mapping[str, Any], x: Any, state: Any, options: Options
+) -> tuple[Array, Any]:
+    """Checks everything, brings it to (time, batch, features), runs layer upon layer."""
+    s, params, x, state = check_layer(kind, params, x, state, options.batch_first)
+    between, recurrent = choose_masks(s, x, options)
+    valid = _valid(x, options)
+    if options.checkpoint_every is not None:
+        check_positive(checkpoint_every=options.checkpoint_every)
+
+    unbatched, batch_first = x.ndim == 2, options.batch_first
+    x = _time_first(x, unbatched, batch_first)
+    state = jax.tree.map(lambda a: _time_first(a, unbatched), state)
+    between = [] if between is None else _time_first(between, unbatched, batch_first)
+    cells = [_cell_params(params, suffix) for suffix in s.suffixes]
+    if recurrent is not None:
+        masks = _time_first(recurrent, unbatched).astype(wide(x.dtype))
+        scaled = masks * scale(options.recurrent_dropout)
+        cells = [cell | {"mask_hh": mask} for cell, mask in zip(cells, scaled, strict=True)]
+
+    states = []
+    for layer in range(s.num_layers):
+        rows = slice(layer * s.num_directions, (layer + 1) * s.num_directions)
+        initial = jax.tree.map(lambda a, rows=rows: a[rows], state)
+        x, new = _layer(step, cells[rows], x, initial, valid, options)
+        states.append(new)
+        if layer < len(between):
+            x = drop(x, between[layer], options.dropout)
+    # The last three axes of a state are (layer · directions + direction, batch, features).
+    whole = lambda *layers: _as_given(jnp.concatenate(layers, axis=-3), unbatched)
+    state = jax.tree.map(whole, *states)
+    return _as_given(x, unbatched, batch_first), state
 
 
 def _layer(
-    over_time: Run,
+    step: Step,
     cells: Sequence[Mapping[str, Array]],
     x: Float[Array, "T B I"],
     state: Any,
     valid: Bool[Array, "T B 1"] | None,
-    return_all_states: bool,
+    options: Options,
 ) -> tuple[Float[Array, "T B DP"], Any]:
     """One layer in its directions, over which `cells` and the leading axis of `state` run."""
     outputs, states = [], []
     for direction, cell in enumerate(cells):
-        initial = jax.tree.map(lambda a, i=direction: a[i], state)
-        every, final = over_time(cell, x, initial, valid, reverse=direction == 1)
+        every, final = run(
+            options.implementation,
+            step,
+            cell,
+            x,
+            jax.tree.map(lambda a, i=direction: a[i], state),
+            valid,
+            reverse=direction == 1,
+            return_all_states=options.return_all_states,
+            checkpoint_every=options.checkpoint_every,
+        )
         outputs.append(hidden(every))
-        states.append(every if return_all_states else final)
+        states.append(every if options.return_all_states else final)
     y = jnp.concatenate(outputs, axis=-1)
     y = y if valid is None else jnp.where(valid, y, jnp.zeros_like(y))
     return y, jax.tree.map(lambda *directions: jnp.stack(directions, axis=-3), *states)
@@ -281,11 +256,13 @@ def _as_given(a: Array, unbatched: bool, batch_first: bool = False) -> Array:
     return jnp.swapaxes(a, -3, -2) if batch_first else a
 
 
-def _valid(lengths: Lengths, x: Array, batch_first: bool) -> Bool[Array, "T B 1"]:
-    """True where a step lies within its sequence's length."""
-    counts = check_lengths(lengths, x, batch_first).reshape(1, -1)
-    steps = jnp.arange(x.shape[time_axis(x, batch_first)], dtype=counts.dtype)
-    return (steps[:, None] < counts)[..., None]
+def _valid(x: Array, options: Options) -> Bool[Array, "T B 1"] | None:
+    """True where a step lies within its sequence's length; None if all do."""
+    if options.lengths is None:
+        return None
+    lengths = check_lengths(options.lengths, x, options.batch_first).reshape(1, -1)
+    steps = jnp.arange(x.shape[time_axis(x, options.batch_first)], dtype=lengths.dtype)
+    return (steps[:, None] < lengths)[..., None]
 
 
 def _cell_params(params: Mapping[str, Array], suffix: str) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""What stands around the recurrent layers: embedding, linear, layer_norm, dropout and pooling."""
+"""The parts around recurrent layers: embedding, linear, layer_norm, dropout and pooling."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from ._cells import normalise, widen
 from ._check import (
+    Lengths,
     as_known,
     check_dropout,
     check_dtype,
@@ -20,7 +21,7 @@ from ._check import (
     is_traced,
 )
 from ._dropout import draw, drop
-from ._layers import Lengths, gru, lstm, rnn
+from ._layers import gru, lstm, rnn
 from ._params import structure
 
 
@@ -40,8 +41,8 @@ def linear(
         x: (…, I), of the parameters' dtype.
 
     Raises:
-        ValueError: a key or shape that does not fit.
-        TypeError: dtypes that are mixed.
+        ValueError: a key or shape does not fit.
+        TypeError: dtypes are mixed.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html
 
@@ -67,8 +68,8 @@ def embedding(
         padding_idx: the id whose row gets no gradient; it is read like any other.
 
     Raises:
-        ValueError: ids whose values are known and lie outside [0, V), or misshapen `params`.
-        TypeError: ids that are no integers.
+        ValueError: known ids are outside [0, V), or `params` are misshapen.
+        TypeError: ids are not integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Embedding.html
 
@@ -103,8 +104,8 @@ def layer_norm(
         eps: torch's, 1e-5; flax has 1e-6.
 
     Raises:
-        ValueError: a key or shape that does not fit.
-        TypeError: dtypes that are mixed.
+        ValueError: a key or shape does not fit.
+        TypeError: dtypes are mixed.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LayerNorm.html; Ba, Kiros &
     Hinton (2016), https://arxiv.org/abs/1607.06450.
@@ -130,12 +131,12 @@ def dropout(
     Args:
         x: of any shape.
         rate: the probability of dropping.
-        key: from which the mask is drawn; without it and `mask`, `x` is returned as it is.
+        key: the mask is drawn from it; without `key` and `mask`, `x` is returned as it is.
         mask: True where a value is kept.
 
     Raises:
-        ValueError: a `rate` that is no number between 0 and 1, or a misshapen `mask`.
-        TypeError: a `key` that is none, or a `mask` that is not boolean.
+        ValueError: `rate` is not a number between 0 and 1, or `mask` is misshapen.
+        TypeError: `key` is not a key, or `mask` is not boolean.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Dropout.html
 
@@ -165,7 +166,7 @@ def recurrent(
     nonlinearity: str = "tanh",
     **options: Any,
 ) -> tuple[Float[Array, "B T DP"], Any]:
-    """Whichever layers a model has under `rnn`, `lstm` or `gru`, batch first."""
+    """Calls the layers that a model has under `rnn`, `lstm` or `gru`, batch first."""
     layers = recurrent_layers(params)
     kind = structure(layers).kind
     if kind == "rnn":
@@ -177,15 +178,15 @@ def recurrent(
 
 
 def recurrent_layers(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Their parameters; of which kind they are, their shapes say: `rnn` is a common name of all."""
+    """Their parameters. Only shapes tell the kind: `rnn` is a common name for all of them."""
     check_parts(params)
-    found = [name for name in LAYERS if name in params]
-    if len(found) != 1:
+    names = [name for name in LAYERS if name in params]
+    if len(names) != 1:
         raise ValueError(
             f"`params` must have one of `rnn`, `lstm` and `gru`, got {', '.join(params) or 'none'}"
             ": is this the model's own dict? A layer under another name must be renamed"
         )
-    return params[found[0]]
+    return params[names[0]]
 
 
 def pool(
@@ -218,7 +219,7 @@ def pool(
 
 
 def check_parts(params: Any, *wanted: str, optional: Collection[str] = (), of: str = "") -> None:
-    """That a model, or its part `of`, is a dict, with the parts wanted, if any, and no others."""
+    """A model, or its part `of`, must be a dict with the parts wanted, if any, and no others."""
     name = f"the model's `{of}`" if of else "`params`"
     if not isinstance(params, Mapping):
         raise TypeError(f"{name} must be a dict of a model's parts, got {type(params).__name__}")
@@ -235,7 +236,7 @@ def check_parts(params: Any, *wanted: str, optional: Collection[str] = (), of: s
 
 
 def rows(part: Mapping[str, ArrayLike]) -> int:
-    """Ids that an embedding knows, or features that a linear layer puts out."""
+    """The number of an embedding's ids, or of a linear layer's outputs."""
     check_parts(part, "weight", optional=["bias"])
     return len(jnp.asarray(part["weight"]))
 
@@ -264,11 +265,11 @@ def check_ids(name: str, ids: Any, vocabulary: int | None = None, ndim: int | No
 
 def _arrays(name: str, params: Mapping[str, Any], ndim: int) -> dict[str, Array]:
     if not isinstance(params, Mapping) or "weight" not in params:
-        came = type(params).__name__
+        got = type(params).__name__
         if isinstance(params, Mapping):
-            came = f"one with {', '.join(map(repr, params)) or 'nothing'}"
+            got = f"one with {', '.join(map(repr, params)) or 'nothing'}"
         raise ValueError(
-            f"`params` of `{name}` must be a dict with `weight`, got {came}: of a Sequential, pass "
+            f"`params` of `{name}` must be a dict with `weight`, got {got}: of a Sequential, pass "
             "the part, such as params['1']"
         )
     if unknown := set(params) - {"weight", "bias"}:

@@ -1,8 +1,8 @@
-"""What parameters and states are: torch's, with its names, shapes, gate orders and both biases.
+"""Parameters and states: torch's, with its names, shapes, gate orders and both biases.
 
 Parameters are torch's `state_dict`, unflattened on its dots. A single layer or cell has no dots, so
-its parameters are a flat dict. All that torch keeps in a module's attributes (sizes, layers,
-directions, bias) is read off names and shapes by `structure`.
+its parameters are a flat dict. `structure` reads off names and shapes what torch keeps in a
+module's attributes: sizes, layers, directions, bias.
 """
 
 import re
@@ -25,10 +25,10 @@ class LSTMState(NamedTuple):
 
 
 class Structure(NamedTuple):
-    """What parameters say of their layer or cell, in the words of `torch.nn.LSTM`'s arguments.
+    """A layer or cell, going by its parameters, in the words of `torch.nn.LSTM`'s arguments.
 
     `kind` is the jaxrnn function that takes them: `"rnn"`, `"lstm"`, `"gru"`, or one of these with
-    `"_cell"`. With `layer_norm`, which torch has not, an LSTM's biases are those of its norms.
+    `"_cell"`. With `layer_norm`, which torch does not have, the biases are those of the norms.
     """
 
     kind: str
@@ -91,13 +91,13 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
     """Reads a layer's structure off its parameters; every name and shape must agree with it.
 
     Args:
-        params: arrays under the names of `torch.nn.RNN`, `LSTM`, `GRU` or of one of their cells; an
-            LSTM that has `weight_ln_ih` and so on besides is layer-normalised.
-        kind: what they must be (`"lstm"`, `"gru_cell"`, …). Without it, it is inferred: `weight_hh`
-            has 1, 3 or 4 times hidden_size rows.
+        params: arrays under the names of `torch.nn.RNN`, `LSTM`, `GRU` or one of their cells; an
+            LSTM that also has `weight_ln_ih` and so on is layer-normalised.
+        kind: the kind that they must be (`"lstm"`, `"gru_cell"`, …). Without it, it is inferred:
+            `weight_hh` has 1, 3 or 4 times hidden_size rows.
 
     Raises:
-        TypeError: `params` is no dict of arrays.
+        TypeError: `params` is not a dict of arrays.
         ValueError: a key is missing, unexpected or misshapen, or they are of another kind.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html, under Variables
@@ -115,13 +115,13 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
             f"`{kind}` takes the parameters of a {'cell' if layers else 'layer'}, "
             f"`weight_ih{'' if layers else '_l0'}` and so on, got {listed(params)}"
         )
-    found = _infer(params, "_l0" if layers else "", kind)._replace(
+    s = _infer(params, "_l0" if layers else "", kind)._replace(
         num_layers=max(layers, default=0) + 1,
         bias=any(name.startswith("bias") for name in params),
         bidirectional=any(name.endswith("_reverse") for name in params),
     )
-    wanted = found.shapes
-    what = "the layer-normalised LSTM" if found.layer_norm else f"torch.nn.{found.torch_name}"
+    wanted = s.shapes
+    what = "the layer-normalised LSTM" if s.layer_norm else f"torch.nn.{s.torch_name}"
     missing = [name for name in wanted if name not in params]
     unexpected = [name for name in params if name not in wanted]
     if missing:
@@ -138,10 +138,10 @@ def structure(params: Mapping[str, Any], kind: str | None = None) -> Structure:
         if params[name].shape != shape:
             raise ValueError(
                 f"`{name}` has shape {params[name].shape}, wanted {shape} for {what} with "
-                f"input_size={found.input_size}, hidden_size={found.hidden_size}, "
-                f"proj_size={found.proj_size}: is it transposed, or from another layer?"
+                f"input_size={s.input_size}, hidden_size={s.hidden_size}, "
+                f"proj_size={s.proj_size}: is it transposed, or from another layer?"
             )
-    return found
+    return s
 
 
 def _check_arrays(params: Any) -> None:
@@ -170,7 +170,7 @@ def _has_weights(node: Any) -> bool:
 
 
 def _infer(params: Mapping[str, Any], suffix: str, kind: str | None) -> Structure:
-    """Kind and sizes that the first layer's weights suggest."""
+    """The kind and the sizes, as the first layer's weights suggest."""
     for name in ("weight_ih" + suffix, "weight_hh" + suffix):
         if name not in params:
             raise ValueError(f"`params` has no `{name}`, only {listed(params)}")
@@ -214,16 +214,16 @@ def from_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """A torch module's `state_dict()` as parameters: copies, bit for bit, under the same names.
 
     Args:
-        state_dict: names to torch tensors (of any device) or arrays. What is called
-            `encoder.lstm.weight_ih_l0` comes to lie at `params["encoder"]["lstm"]["weight_ih_l0"]`.
+        state_dict: names to torch tensors (of any device) or arrays. The array named
+            `encoder.lstm.weight_ih_l0` is then `params["encoder"]["lstm"]["weight_ih_l0"]`.
 
     Returns:
         A dict of `jax.Array`, nested where names have dots.
 
     Raises:
-        TypeError: a value is no tensor (as in a whole training checkpoint), or JAX would store it
-            in a narrower dtype because x64 is off.
-        ValueError: one name is both a tensor and the prefix of another, or is no name.
+        TypeError: a value is not a tensor (as in a whole training checkpoint), or JAX would store
+            it in a narrower dtype because x64 is off.
+        ValueError: a name is both a tensor's and the prefix of another, or is not a string.
 
     Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 
@@ -258,8 +258,8 @@ def to_state_dict(params: Mapping[str, Any]) -> dict[str, Any]:
         module.load_state_dict({k: torch.from_dlpack(v) for k, v in state_dict.items()})
 
     Raises:
-        TypeError: `params` is no dict.
-        ValueError: a key is no string, is empty, or has a dot of its own.
+        TypeError: `params` is not a dict.
+        ValueError: a key is not a string, is empty, or has a dot.
 
     >>> to_state_dict({"fc": {"bias": 1.0}, "scale": 2.0})
     {'fc.bias': 1.0, 'scale': 2.0}

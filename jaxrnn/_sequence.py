@@ -36,12 +36,12 @@ def pad_sequence(
     """Stacks sequences of unequal length: `torch.nn.utils.rnn.pad_sequence`.
 
     Args:
-        sequences: arrays of the shapes (T_i, …), alike but for T_i.
+        sequences: arrays of the shapes (T_i, …), where only T_i differs.
         batch_first: whether the result is (B, T, …) instead of (T, B, …).
-        padding_value: what stands beyond each sequence's end.
+        padding_value: the value after each sequence's end.
 
     Raises:
-        ValueError: no sequences, or shapes or dtypes that differ beyond the first axis.
+        ValueError: there are no sequences, or shapes or dtypes differ beyond the first axis.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pad_sequence.html
 
@@ -81,15 +81,15 @@ def pack_padded_sequence(
     Args:
         x: (T, B, …), or (B, T, …) with `batch_first`.
         lengths: (B,) concrete integers from 1 to T. Equal lengths keep their order.
-        enforce_sorted: demand lengths that do not increase; otherwise sort here.
+        enforce_sorted: whether lengths must not increase; otherwise they are sorted here.
 
     Returns:
         A `PackedSequence`; its `data` has the shape (sum of lengths, …).
 
     Raises:
-        ValueError: lengths of the wrong number, below 1, beyond T (which torch lets pass), or
-            increasing although `enforce_sorted`.
-        TypeError: lengths that are traced or no integers.
+        ValueError: lengths are of the wrong number, below 1, beyond T (which torch accepts), or
+            increase despite `enforce_sorted`.
+        TypeError: lengths are traced or not integers.
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.rnn.pack_padded_sequence.html
 
@@ -138,13 +138,13 @@ def pad_packed_sequence(
     """Pads a packed batch again: `torch.nn.utils.rnn.pad_packed_sequence`.
 
     Args:
-        packed: a `PackedSequence`; torch's, with its tensors as arrays, will do.
+        packed: a `PackedSequence`, or torch's with its tensors as arrays.
         batch_first: whether the result is (B, T, …) instead of (T, B, …).
-        padding_value: what stands beyond each sequence's end.
+        padding_value: the value after each sequence's end.
         total_length: T, by default the longest sequence's length.
 
     Returns:
-        ``(x, lengths)`` in the order that `pack_padded_sequence` was given.
+        ``(x, lengths)`` in the order of `pack_padded_sequence`'s arguments.
 
     Raises:
         ValueError: `total_length` is shorter than the longest sequence.

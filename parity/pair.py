@@ -93,17 +93,23 @@ class Result(NamedTuple):
     mistake: str | None = None
 
     @property
+    def verdict(self) -> Verdict:
+        """The verdict on outputs and gradients together."""
+        a, b = self.outputs, self.gradients
+        return Verdict(a.blocks + b.blocks, a.wrong + b.wrong, a.unjudged + b.unjudged)
+
+    @property
     def wrong(self) -> list[str]:
-        return self.outputs.wrong + self.gradients.wrong
+        return self.verdict.wrong
 
     @property
     def unjudged(self) -> list[str]:
-        return self.outputs.unjudged + self.gradients.unjudged
+        return self.verdict.unjudged
 
     @property
     def worst(self) -> Block:
         """The block that used most of its allowance."""
-        return max(self.outputs.worst, self.gradients.worst, key=lambda block: block.used)
+        return self.verdict.worst
 
     @property
     def passed(self) -> bool:
@@ -189,8 +195,13 @@ def run_jax(pair: Pair, reference: Reference, program: Program | None = None) ->
 def judge_pair(pair: Pair, reference: Reference, program: Program | None = None) -> Result:
     """Runs JAX's side, by `program` if it is compiled already, and judges it."""
     start = time.perf_counter()
-    results = run_jax(pair, reference, program)
-    outputs, gradients, slack = judge_run(pair, reference, results)
+    result = judge_run(pair, reference, run_jax(pair, reference, program))
+    return result._replace(seconds=result.seconds + time.perf_counter() - start)
+
+
+def judge_run(pair: Pair, reference: Reference, results: Arrays) -> Result:
+    """Judges the arrays that JAX's side has computed."""
+    outputs, gradients, slack = _verdicts(pair, reference, results)
     if pair.idle is not None:
         idle = [f"{name}: torch itself has no gradient for it" for name in still(pair, reference)]
         gradients = gradients._replace(wrong=gradients.wrong + idle)
@@ -204,36 +215,36 @@ def judge_pair(pair: Pair, reference: Reference, program: Program | None = None)
         outputs=outputs,
         gradients=gradients,
         slack=slack,
-        seconds=reference.seconds + time.perf_counter() - start,
+        seconds=reference.seconds,
         steps=pair.layout.steps,
         case=pair.case,
     )
 
 
-def judge_run(pair: Pair, reference: Reference, results: Arrays) -> tuple[Verdict, Verdict, float]:
+def _verdicts(pair: Pair, reference: Reference, results: Arrays) -> tuple[Verdict, Verdict, float]:
     """The verdicts on outputs and on gradients, and the factor on what was allowed."""
-    outputs, gradients = _verdicts(pair, reference, results, 1.0)
+    outputs, gradients = _allowing(1.0, pair, reference, results)
     if pair.slack is not None and (outputs.wrong or gradients.wrong):
         slack = pair.slack(reference.data, reference.dtype, reference.device)
-        return *_verdicts(pair, reference, results, slack), slack
+        return *_allowing(slack, pair, reference, results), slack
     return outputs, gradients, 1.0
 
 
-def _verdicts(
-    pair: Pair, reference: Reference, results: Arrays, slack: float
+def _allowing(
+    slack: float, pair: Pair, reference: Reference, results: Arrays
 ) -> tuple[Verdict, Verdict]:
     # A training's steps round anew, and errors add up as in a random walk.
     slack, cuts = slack * pair.layout.steps**0.5, cuts_of(pair, reference)
 
-    def verdict(kinds: tuple[str, ...], other: bool) -> Verdict:
-        pick = lambda run: {n: a for n, a in run.items() if n.startswith(kinds) != other}
+    def verdict(*, derivatives: bool) -> Verdict:
+        kinds = ("grad ", "hvp ")
+        pick = lambda run: {n: a for n, a in run.items() if n.startswith(kinds) == derivatives}
         runs, picked = [pick(run) for run in reference.runs], pick(results)
-        if runs[0] and not other and not picked:
+        if runs[0] and derivatives and not picked:
             return NO_GRADIENTS
         return judge(pick(reference.truth), runs, picked, cuts, reference.eps, slack)
 
-    kinds = ("grad ", "hvp ")
-    return verdict(kinds, other=True), verdict(kinds, other=False)
+    return verdict(derivatives=False), verdict(derivatives=True)
 
 
 def cuts_of(pair: Pair, reference: Reference) -> Callable[[str], Cut]:

@@ -57,17 +57,14 @@ LAYERS = {
     "gru": LSTM.replace(kind="gru"),
     "lstm norm": LSTM.replace(layer_norm=True),
 }
-every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+# For laws of every cell: one layer, in both directions.
+SINGLE = {name: layer.replace(num_layers=1) for name, layer in LAYERS.items()}
+every_layer = pytest.mark.parametrize("layer", SINGLE.values(), ids=SINGLE)
 TORCHS = {name: layer for name, layer in LAYERS.items() if not layer.structure.layer_norm}
 every_layer_of_torch = pytest.mark.parametrize("layer", TORCHS.values(), ids=TORCHS)
-# For laws of what all layers share: a state of two arrays of two sizes, and a state of one; in both
-# implementations, of which "fused" has no projection.
-TYPICAL = {
-    "lstm proj": LAYERS["lstm proj"],
-    "lstm": LSTM,
-    "gru": LAYERS["gru"],
-    "gru scan": LAYERS["gru"]._replace(implementation="scan"),
-}
+# For laws of what all layers share: by "scan", with a state of two arrays of two sizes, and by
+# "fused", with a state of one.
+TYPICAL = {name: LAYERS[name] for name in ("lstm proj", "gru")}
 typical_layers = pytest.mark.parametrize("layer", TYPICAL.values(), ids=TYPICAL)
 
 
@@ -121,6 +118,11 @@ def assert_equal(found: Any, wanted: Any) -> None:
     """Likewise, but the same to the last bit."""
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b, strict=True), found, wanted)
+
+
+def row(name: str, error: type[Exception], message: str, function: Any, *args: Any, **options: Any):
+    """A bad call and its error, for a table."""
+    return pytest.param(functools.partial(function, *args, **options), error, message, id=name)
 
 
 def assert_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:

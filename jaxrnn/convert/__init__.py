@@ -24,18 +24,6 @@ from .onnx import from_onnx, to_onnx
 
 
 __all__ = [
-    "cells",
-    "from_equinox",
-    "from_haiku",
-    "from_keras",
-    "from_linen",
-    "from_nnx",
-    "from_onnx",
-    "stack",
-    "to_equinox",
-    "to_haiku",
-    "to_keras",
-    "to_linen",
-    "to_nnx",
-    "to_onnx",
-]
+    "cells", "from_equinox", "from_haiku", "from_keras", "from_linen", "from_nnx", "from_onnx",
+    "stack", "to_equinox", "to_haiku", "to_keras", "to_linen", "to_nnx", "to_onnx",
+]  # fmt: skip

@@ -222,7 +222,7 @@ def write(framework: Framework, params: Mapping[str, Any]) -> dict[str, Array]:
         why = f"{framework.name}'s GRU has no b_hn, the last third of it"
         parts["bias", "n"] += zero("bias_hh", parts["bias_hh", "n"], why)
     slots = layout.slots_of(s.bias or layout.needs_bias)
-    joined = {name: _join(parts, *slot) for name, slot in slots.items()}
+    joined = {name: _join(parts, tensor, gates) for name, (tensor, gates) in slots.items()}
     return {name: a.T if layout.transposed else a for name, a in joined.items()}
 
 

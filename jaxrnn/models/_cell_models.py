@@ -9,15 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._cells import rnn_cell
 from .._check import check_key, check_positive
-from .._init import (
-    init_linear,
-    init_rnn_cell,
-)
+from .._init import init_linear, init_rnn_cell
 from .._layers import rnn
-from .._nn import (
-    check_parts,
-    linear,
-)
+from .._nn import check_parts, linear
 from .._params import structure
 
 

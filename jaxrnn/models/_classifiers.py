@@ -9,14 +9,9 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
 from .. import _nn
 from .._check import check_key, check_positive
-from .._init import (
-    init_linear,
-)
+from .._init import init_linear
 from .._layers import Lengths
-from .._nn import (
-    check_parts,
-    linear,
-)
+from .._nn import check_parts, linear
 from ._sequence_model import DropoutMasks, init_sequence_model, layers, randomness, sequence_model
 
 

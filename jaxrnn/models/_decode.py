@@ -147,7 +147,7 @@ def beam_search(
     beams = _Beams(tokens, state, log_p, jnp.zeros((batch, width), jnp.int32))
     onward = lambda carry: (carry[0] + 1, step(*carry))
     _, beams = jax.lax.while_loop(going, onward, (0, beams))
-    scores = beams.log_p / _penalty(beams.count, length_penalty, beams.log_p.dtype)
+    scores = beams.log_p / _penalty(beams.counts, length_penalty, beams.log_p.dtype)
     ends = jnp.where(jnp.isneginf(scores), 0, _lengths(beams.tokens, eos))
     tokens = jnp.where(valid_steps(ends, max_length), beams.tokens, eos)
     return Decoded(tokens, ends, scores, None)
@@ -159,7 +159,7 @@ class _Beams(NamedTuple):
     tokens: Integer[Array, "B K T"]
     state: Any
     log_p: Float[Array, "B K"]
-    count: Integer[Array, "B K"]  # of tokens, `eos` included
+    counts: Integer[Array, "B K"]  # of tokens, `eos` included
 
 
 def _extend(beams: _Beams, log_p: Array, t: Any, eos: int, length_penalty: Any) -> _Beams:
@@ -169,8 +169,8 @@ def _extend(beams: _Beams, log_p: Array, t: Any, eos: int, length_penalty: Any) 
     # A hypothesis that has ended goes on in one way only, at no cost.
     stay = jnp.where(jnp.arange(words) == eos, 0.0, -jnp.inf).astype(log_p.dtype)
     total = beams.log_p[..., None] + jnp.where(ended[..., None], stay, log_p)
-    count = jnp.where(ended, beams.count, beams.count + 1)
-    rank = total / _penalty(count, length_penalty, log_p.dtype)[..., None]
+    counts = jnp.where(ended, beams.counts, beams.counts + 1)
+    rank = total / _penalty(counts, length_penalty, log_p.dtype)[..., None]
     _, best = jax.lax.top_k(rank.reshape(batch, width * words), width)
     parent, word = best // words, (best % words).astype(beams.tokens.dtype)
     rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
@@ -178,7 +178,7 @@ def _extend(beams: _Beams, log_p: Array, t: Any, eos: int, length_penalty: Any) 
         tokens=beams.tokens[rows, parent].at[:, :, t].set(word),
         state=jax.tree.map(lambda a: a[:, (rows * width + parent).reshape(-1)], beams.state),
         log_p=total.reshape(batch, width * words)[rows, best],
-        count=count[rows, parent],
+        counts=counts[rows, parent],
     )
 
 

@@ -6,15 +6,9 @@ from typing import Any
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._init import (
-    init_layer_norm,
-    init_lstm,
-)
+from .._init import init_layer_norm, init_lstm
 from .._layers import Lengths, lstm
-from .._nn import (
-    check_parts,
-    layer_norm,
-)
+from .._nn import check_parts, layer_norm
 from .._params import LSTMState
 from ._sequence_model import zero_padding
 

@@ -178,7 +178,7 @@ def decoder_step(
     x, weights = embedding(params["embedding"], token), None
     kind, wanted, *_ = structure(recurrent_layers(params))
     if wanted != x.shape[-1]:
-        _check_memory(memory, kind, wanted, x.shape[-1])
+        memory = _check_memory(memory, kind, wanted, x.shape[-1])
         if state is None:
             raise ValueError("`state` must be the encoder's, because attention asks with it")
         h = state[0] if isinstance(state, tuple | list) else state
@@ -193,8 +193,8 @@ def decoder_step(
     return linear(params["fc"], y[:, 0]), state, weights
 
 
-def _check_memory(memory: Any, kind: str, wanted: int, embedded: int) -> None:
-    """The recurrent layer must take as many features as the embedding and the memory have."""
+def _check_memory(memory: Any, kind: str, wanted: int, embedded: int) -> Memory:
+    """Returns a memory that, with the embedding, has the features the recurrent layer takes."""
     width = memory.values.shape[-1] if isinstance(memory, Memory) else 0
     if not isinstance(memory, Memory) or wanted != embedded + width:
         other = f"`memory` {width}" if width else "there is no `memory`"
@@ -203,6 +203,7 @@ def _check_memory(memory: Any, kind: str, wanted: int, embedded: int) -> None:
             f"and {other}: pass memory(params.get('attention', {{}}), outputs) of the encoder's "
             "outputs"
         )
+    return memory
 
 
 def seq2seq(

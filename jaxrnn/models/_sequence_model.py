@@ -10,11 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from .. import _nn
 from .._check import check_dropout, check_key, check_lengths, check_positive
-from .._init import (
-    init_embedding,
-    init_linear,
-    init_of,
-)
+from .._init import init_embedding, init_linear, init_of
 from .._layers import Lengths
 from .._nn import (
     check_ids,

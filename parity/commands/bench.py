@@ -10,63 +10,71 @@ from typing import Any
 from rich.console import Console
 
 from ..cases import Case
-from ..frameworks import bench, peers
+from ..frameworks import bench
 from ..frameworks.bench_worker import Settings
-from ..report import bench as bench_report
+from ..frameworks.peers import DISTRIBUTIONS
+from ..report import bench as report
 from .common import (
     add_device,
     add_filter,
     add_json,
     check_matplotlib,
     check_options,
+    print_missing,
     progress_bar,
 )
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     options, cases, before = _options(arguments)
-    asked = options.peer or bench.usual(options.device)
-    names = bench.installed(["jaxrnn", *asked])
-    if missing := [name for name in asked if name not in names]:
-        console.print(f"not installed, and left out: {', '.join(missing)}")
-    settings = Settings(options.device, options.threads, options.small_loops)
-    machine = bench_report.machine(settings, names)
-    start, rows, modes = time.perf_counter(), [], options.mode or bench.MODES
-    with (
-        # A thread that refreshes the bar would disturb what is timed.
-        progress_bar(console, auto_refresh=False) as progress,
-        bench.workers(names, settings) as pools,
-    ):
-        machine |= bench.calibrate(pools)
-        console.print(bench_report.about(machine))
-        total = len(cases) * len(modes) * (len(names) + bench.TURNS)
-        task = progress.add_task("", total=total)
-        between = lambda: progress.update(task, advance=1, refresh=True)
-        for case in cases:
-            truth = bench.truth(pools, case)
-            for mode in modes:
-                progress.update(task, description=f"{case.structure.kind} {case.group} {mode}")
-                rows += bench.measure(pools, names, case, mode, truth, between)
-            if options.json:  # lest a run that is interrupted leave nothing
-                bench_report.write(options.json, machine, rows)
-        machine["at_end"] = bench.calibrate(pools)
+    peers = options.peer or bench.usual(options.device)
+    names = bench.installed(["jaxrnn", *peers])
+    print_missing(console, peers, names)
+    start = time.perf_counter()
+    machine, rows = _measure(console, options, cases, names)
     peak = max(machine["gflops"], machine["at_end"]["gflops"])
     rows = [row._replace(of_peak=row.gflops and row.gflops / peak) for row in rows]
-    bench_report.show(console, rows)
+    report.show(console, rows)
     if before:
-        bench_report.show_changes(console, before, machine, rows)
-    for warning in bench_report.warnings(machine):
+        report.show_changes(console, before, machine, rows)
+    for warning in report.warnings(machine):
         console.print(f"[bold red]WARNING[/] {warning}")
     console.print(f"{len(rows)} rows ({time.perf_counter() - start:.0f} s)")
     if options.json:
-        bench_report.write(options.json, machine, rows)
+        report.write(options.json, machine, rows)
     if options.plot:
-        bench_report.plot(options.plot, rows)
+        report.plot(options.plot, rows)
     return int(any(row.remark.startswith("failed") for row in rows))
 
 
+def _measure(
+    console: Console, options: argparse.Namespace, cases: Sequence[Case], names: Sequence[str]
+) -> tuple[report.Machine, list[bench.Row]]:
+    """Measures all cases; the file of --json is complete after each of them."""
+    settings = Settings(options.device, options.threads, options.small_loops)
+    machine, rows, modes = report.machine(settings, names), [], options.mode or bench.MODES
+    with (
+        # A thread that refreshes the bar would disturb what is timed.
+        progress_bar(console, auto_refresh=False) as bar,
+        bench.workers(names, settings) as pools,
+    ):
+        machine |= bench.calibrate(pools)
+        console.print(report.about(machine))
+        task = bar.add_task("", total=len(cases) * len(modes) * (len(names) + bench.TURNS))
+        between = lambda: bar.update(task, advance=1, refresh=True)
+        for case in cases:
+            truth = bench.truth(pools, case)
+            for mode in modes:
+                bar.update(task, description=f"{case.structure.kind} {case.group} {mode}")
+                rows += bench.measure(pools, names, case, mode, truth, between)
+            if options.json:
+                report.write(options.json, machine, rows)
+        machine["at_end"] = bench.calibrate(pools)
+    return machine, rows
+
+
 def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Case], Any]:
-    """The options, the networks that they ask for, and the earlier run to compare with."""
+    """Returns the options, the networks that they name, and the earlier run to compare with."""
     parser = _parser()
     options = parser.parse_args(arguments)
     default = bench.GRID if options.full else None
@@ -76,7 +84,7 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Case], 
             for cell in options.cell or bench.CELLS
             for shape in options.shape or default or bench.CROSS_SECTION[cell]
         ]
-        before = options.compare and bench_report.read(options.compare)
+        before = options.compare and report.read(options.compare)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     if not 1 <= options.threads <= (os.cpu_count() or 1):
@@ -89,7 +97,7 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[Case], 
         parser.error(f"--plot {options.plot}: must be a .png in a folder that there is")
     if options.plot:
         check_matplotlib(parser, "--plot")
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others need the GPU's memory
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # all processes share a GPU
     check_options(parser, options)
     return options, cases, before
 
@@ -104,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="A shape is B,T,I,H; with ,bi2 two layers in both directions, with ,ragged lengths "
         f"drawn from 1 to T. The grid: {' '.join(bench.GRID)}",
     )
-    others = [name for name in peers.DISTRIBUTIONS if name != "jaxrnn"]
+    others = [name for name in DISTRIBUTIONS if name != "jaxrnn"]
     add_filter(parser, "--cell", bench.CELLS)
     add_filter(parser, "--mode", bench.MODES)
     add_filter(parser, "--shape", metavar="B,T,I,H")

@@ -59,22 +59,19 @@ def check_file(parser: argparse.ArgumentParser, option: str, path: pathlib.Path 
         parser.error(f"{option} {path}: is a folder")
 
 
+def print_missing(console: Console, names: Iterable[str], installed: Collection[str]) -> None:
+    if missing := [name for name in names if name not in installed]:
+        console.print(f"not installed, and left out: {', '.join(missing)}")
+
+
 def check_matplotlib(parser: argparse.ArgumentParser, option: str) -> None:
     if importlib.util.find_spec("matplotlib") is None:
         parser.error(f"{option} needs matplotlib, which comes with the extra `parity`")
 
 
 def progress_bar(console: Console, auto_refresh: bool = True) -> Progress:
-    description, bar = Progress.get_default_columns()[:2]
-    return Progress(
-        description,
-        bar,
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        auto_refresh=auto_refresh,
-    )
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, auto_refresh=auto_refresh)
 
 
 def progress(console: Console, results: Iterable[Any], total: int) -> list[Any]:

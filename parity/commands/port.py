@@ -1,4 +1,4 @@
-"""`compare` and `trace`: a user's torch module and JAX function, as a file defines them."""
+"""`compare` and `trace`: a torch module and a JAX function that a user's file defines."""
 
 import argparse
 import pathlib
@@ -14,7 +14,7 @@ from ..ports.trace import trace
 from .common import add_device, add_dtype, add_json, check_matplotlib, check_options
 
 
-COMPARED = ("cotangents", "gradients", "outputs")  # arguments of `compare` that `trace` has not
+COMPARED = ("cotangents", "gradients", "outputs")  # arguments of `compare` that `trace` lacks
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -36,36 +36,36 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     check_options(parser, options)
     if options.html:
         check_matplotlib(parser, "--html")
-    given = _given(parser, options.source)
-    sides = given.pop("torch"), given.pop("jax")
-    given |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})
+    port = _port(parser, options.source)
+    module, function = port.pop("torch"), port.pop("jax")
+    port |= {"device": options.device} | ({"dtype": options.dtype} if options.dtype else {})
     if command == "trace":  # one file serves both commands
-        given = {key: a for key, a in given.items() if key not in COMPARED}
+        port = {key: a for key, a in port.items() if key not in COMPARED}
     try:
-        result = {"compare": compare, "trace": trace}[command](*sides, **given)
+        report = {"compare": compare, "trace": trace}[command](module, function, **port)
     except (TypeError, ValueError) as error:
-        if hasattr(error, "__notes__"):  # the user's own, which a traceback explains better
+        if hasattr(error, "__notes__"):  # an error in the user's code: the traceback explains it
             raise
         parser.error(str(error))
-    print(result)
+    print(report)
     if options.json:
-        options.json.write_text(result.to_json())
+        options.json.write_text(report.to_json())
     if options.html:
-        options.html.write_text(result.to_html())
-    return int(not result.passed)
+        options.html.write_text(report.to_html())
+    return int(not report.passed)
 
 
-def _given(parser: argparse.ArgumentParser, source: str) -> dict[str, Any]:
-    """What the function in the file returns."""
+def _port(parser: argparse.ArgumentParser, source: str) -> dict[str, Any]:
+    """Returns the dict that the function in the file returns."""
     file, _, name = source.partition(".py:")
     path, name = pathlib.Path(f"{file}.py" if name else file), name or "port"
     if not path.is_file():
         parser.error(f"there is no file {path}")
-    sys.path.insert(0, str(path.parent.absolute()))  # for what lies beside it, as python has it
-    found = runpy.run_path(str(path)).get(name)
-    if not callable(found):
+    sys.path.insert(0, str(path.parent.absolute()))  # as python does for a script's neighbours
+    function = runpy.run_path(str(path)).get(name)
+    if not callable(function):
         parser.error(f"{path} defines no function `{name}`")
-    given: Any = found()
-    if missing := [key for key in ("torch", "jax", "inputs") if key not in given]:
+    port: Any = function()
+    if missing := [key for key in ("torch", "jax", "inputs") if key not in port]:
         parser.error(f"the dict of `{name}` has no {missing[0]!r}")
-    return dict(given)
+    return dict(port)

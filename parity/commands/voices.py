@@ -1,4 +1,4 @@
-"""`voices`: everyone who is installed computes the same networks."""
+"""`voices`: every installed framework computes the same networks."""
 
 import argparse
 import pathlib
@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..frameworks import voices
-from ..frameworks.voices import APART, Voiced, alone, version_of
+from ..frameworks.voices import APART, Answer, alone, version_of
 from ..report.blocks import finite
 from ..report.tables import versions, versions_line, write_json
 from ..workers import spread
-from .common import add_filter, add_json, check_file, progress
+from .common import add_filter, add_json, check_file, print_missing, progress
 
 
 WORDS = {"agrees": "agree", "DIFFERS": "differ", "failed": "failed"}
@@ -37,8 +37,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
 
     asked = options.voice or [*voices.VOICES]
     names = voices.installed(asked)
-    if missing := [name for name in asked if name not in names]:
-        console.print(f"not installed, and left out: {', '.join(missing)}")
+    print_missing(console, asked, names)
     if len(names) < 3:
         parser.error(f"a majority takes at least 3 voices, got {', '.join(names) or 'none'}")
     check_file(parser, "--json", options.json)
@@ -49,7 +48,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     ]
     start = time.perf_counter()
     order = {(job.case.group, job.dtype): i for i, job in enumerate(work)}
-    results = progress(console, spread(voices.listen, work), len(work) * len(names))
+    results = progress(console, spread(voices.run, work), len(work) * len(names))
     results.sort(key=lambda r: (order[r.network, r.dtype], names.index(r.voice)))
     _show(console, results)
     console.print(versions_line("cpu"))
@@ -59,59 +58,57 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     return int(any(result.status in voices.APART for result in results))
 
 
-def _show(console: Console, results: Sequence[Voiced]) -> None:
-    """A line for each voice, why some are silent here and there, and who stands alone."""
+def _show(console: Console, results: Sequence[Answer]) -> None:
+    """Prints a line for each voice, why some are silent, and which stand alone."""
     console.print(_table(results))
-    for voice in dict.fromkeys(result.voice for result in results):
-        own = [result for result in results if result.voice == voice]
-        reasons = Counter(result.why for result in own if result.status == "other")
-        if reasons:
+    for voice, answers in _by_voice(results).items():
+        if reasons := Counter(answer.why for answer in answers if answer.status == "other"):
             listed = "; ".join(f"{why} ({n})" for why, n in reasons.items())
             console.print(escape(f"{voice} is silent: {listed}"))
-    for result in results:
-        if result.status == "failed":
-            console.print(f"[bold red]FAILED[/] {_said(result)}")
+    lines = lambda status: [
+        escape(f"{r.voice}, {r.where}: {r.why}") for r in results if r.status == status
+    ]
+    for line in lines("failed"):
+        console.print(f"[bold red]FAILED[/] {line}")
     for line in alone(results):
         console.print(f"[bold red]DISAGREE[/] {escape(line)}")
-    for result in results:
-        if result.status == "DIFFERS":
-            console.print(f"    {_said(result)}")
+    for line in lines("DIFFERS"):
+        console.print(f"    {line}")
 
 
-def _said(result: Voiced) -> str:
-    return escape(f"{result.voice}, {result.where}: {result.why}")
+def _by_voice(results: Sequence[Answer]) -> dict[str, list[Answer]]:
+    voices = dict.fromkeys(result.voice for result in results)
+    return {voice: [r for r in results if r.voice == voice] for voice in voices}
 
 
-def _table(results: Sequence[Voiced]) -> Table:
-    """A line for each dtype in that of a voice; narrow enough for 80 columns."""
+def _table(results: Sequence[Answer]) -> Table:
+    """Makes a table of a row for each voice, with a line for each dtype; it fits 80 columns."""
     kinds = list(dict.fromkeys(result.kind for result in results))
     dtypes = list(dict.fromkeys(result.dtype for result in results))
     heads = ("voice", "version", *kinds, "of allowed", "verdict")
     table = Table(*heads, box=box.SIMPLE, padding=(0, 1, 0, 0))
     for column in table.columns:
         column.overflow = "fold"
-    for voice in dict.fromkeys(result.voice for result in results):
-        own = [result for result in results if result.voice == voice]
-        of = lambda kind, own=own: [result for result in own if result.kind == kind]
-        figures = ["\n".join(_error(of(kind), dtype) for dtype in dtypes) for kind in kinds]
-        counts = Counter(WORDS[r.status] for r in own if r.status in WORDS)
+    for voice, answers in _by_voice(results).items():
+        figures = ["\n".join(_error(answers, kind, dtype) for dtype in dtypes) for kind in kinds]
+        counts = Counter(WORDS[r.status] for r in answers if r.status in WORDS)
         status = "\n".join(f"{n} {word}" for word, n in counts.items()) or "silent"
-        style = "red" if any(result.status in APART for result in own) else None
-        most = max((r.used for r in own if r.used is not None), default=None)
+        style = "red" if any(r.status in APART for r in answers) else None
+        most = max((r.used for r in answers if r.used is not None), default=None)
         used = "–" if most is None else f"{most:.0%}"
         table.add_row(voice, version_of(voice), *figures, used, status, style=style)
     table.caption = f"errors of what used most of its allowance, in {', then '.join(dtypes)}"
     return table
 
 
-def _error(results: Sequence[Voiced], dtype: str) -> str:
+def _error(results: Sequence[Answer], kind: str, dtype: str) -> str:
     """The error of the part that used most of its allowance."""
-    found = [r for r in results if r.dtype == dtype and r.used is not None]
-    worst = max(found, key=lambda r: r.used or 0, default=None)
+    judged = [r for r in results if (r.kind, r.dtype) == (kind, dtype) and r.used is not None]
+    worst = max(judged, key=lambda r: r.used or 0, default=None)
     return "–" if worst is None else f"{worst.error:.1e}"
 
 
-def _verdict(results: Sequence[Voiced], seconds: float) -> str:
+def _verdict(results: Sequence[Answer], seconds: float) -> str:
     """The closing line."""
     where = lambda *statuses: {result.where for result in results if result.status in statuses}
     apart = len(where(*APART))
@@ -122,8 +119,7 @@ def _verdict(results: Sequence[Voiced], seconds: float) -> str:
     )
 
 
-def _write(path: pathlib.Path, results: Sequence[Voiced]) -> None:
-    """Everything, as JSON."""
-    said = {result.voice: version_of(result.voice) for result in results}
-    found = {**versions("cpu"), "voices": said}
-    write_json(path, [finite(result._asdict()) for result in results], found)
+def _write(path: pathlib.Path, results: Sequence[Answer]) -> None:
+    """Writes everything as JSON."""
+    packages = {"voices": {result.voice: version_of(result.voice) for result in results}}
+    write_json(path, [finite(r._asdict()) for r in results], versions("cpu") | packages)

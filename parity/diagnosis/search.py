@@ -120,18 +120,14 @@ def _against_torch(problem: Problem) -> tuple[Arrays, Verdict, float]:
     differentiate = len(names) > len(problem.outputs)
     data = problem.data._replace(cotangents=cotangents, differentiate=differentiate)
     data = data.astype(problem.dtype)
-    pair = pair_of(case)._replace(draw=lambda _: data, truth=functools.partial(_truth, problem))
+    truth = functools.partial(_truth, problem)
+    pair = pair_of(case)._replace(draw=lambda _: data, truth=truth, locate=None)
     reference = run_reference(pair, problem.dtype)
     pick = lambda results: {name: results[name] for name in names}
-    runs, truth = [pick(run) for run in reference.runs], pick(reference.truth)
-    compared = reference._replace(runs=runs, truth=truth)
-    outputs, gradients, slack = judge_run(pair, compared, pick(problem.results))
-    verdict = Verdict(
-        outputs.blocks + gradients.blocks,
-        outputs.wrong + gradients.wrong,
-        outputs.unjudged + gradients.unjudged,
-    )
-    return {name: reference.truth[name] for name in zeros}, verdict, slack
+    runs = [pick(run) for run in reference.runs]
+    compared = reference._replace(runs=runs, truth=pick(reference.truth))
+    result = judge_run(pair, compared, pick(problem.results))
+    return {name: reference.truth[name] for name in zeros}, result.verdict, result.slack
 
 
 def _truth(problem: Problem, data: Data) -> Arrays:

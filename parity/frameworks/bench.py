@@ -1,15 +1,13 @@
-"""Speed side by side: jaxrnn, torch and the JAX peers on the same networks, weights and data.
+"""Times of jaxrnn, torch and the JAX peers on the same networks, weights and data.
 
-Each implementation lives in a process of its own, with its own runtime and threads. One of them
-runs at a time, in turn, A B A B …, so that all see the same machine; a turn is a pause, a call that
-is not timed, and calls for some 30 ms.
+Each implementation has its own process, runtime and threads. One runs at a time, in turn, A B A B
+…, so all meet the same machine. A turn is a pause, a call that is not timed, and calls for some
+30 ms.
 """
 
 import contextlib
-import importlib.metadata
 import math
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from typing import Any, NamedTuple
@@ -23,7 +21,7 @@ from ..cases import Case
 from ..criterion import Arrays
 from . import bench_worker
 from .bench_worker import Settings
-from .peers import DIFFERS, DISTRIBUTIONS
+from .peers import DIFFERS, DISTRIBUTIONS, first_line, is_installed
 
 
 CELLS = ("lstm", "gru", "rnn")
@@ -45,7 +43,7 @@ CROSS_SECTION = {
     "gru": GRID[:3],
     "rnn": GRID[:3],
 }
-BY_NAME = ("torch.compile",)  # torch unrolls time for it, and compiles for minutes
+BY_NAME = ("torch.compile",)  # it unrolls time and compiles for minutes
 TURNS = 7
 SECONDS = 0.03
 
@@ -53,9 +51,9 @@ Pools = Mapping[str, ProcessPoolExecutor]
 
 
 class Row(NamedTuple):
-    """What was measured of one implementation on one network; times are in seconds.
+    """The measurements of one implementation on one network; times are in seconds.
 
-    None where there is nothing to measure. `remark` says why there is no error, or nothing at all.
+    None: not measured. `remark` is the reason for a missing error, or for an empty row.
     """
 
     cell: str
@@ -78,14 +76,14 @@ class Row(NamedTuple):
     of_peak: float | None = None  # the best of both calibrations
     temp_bytes: int | None = None
     error: float | None = None
-    ratio: float | None = None  # its median by jaxrnn's
+    ratio: float | None = None  # its median / jaxrnn's
 
 
 def case_of(cell: str, shape: str) -> Case:
-    """A shape of the grid, or a user's, as a case.
+    """Returns a shape, of the grid or a user's, as a case.
 
     Raises:
-        ValueError: what is no shape.
+        ValueError: the shape cannot be read.
     """
     sizes, flags = shape.split(",")[:4], shape.split(",")[4:]
     numbers = [int(size) for size in sizes if size.isdecimal()]
@@ -93,14 +91,13 @@ def case_of(cell: str, shape: str) -> Case:
     if len(numbers) != 4 or 0 in numbers or not known:
         raise ValueError(f"{shape!r} is no B,T,I,H of positive integers, with ,bi2 or ,ragged")
     batch, time, *features = numbers
-    both = "bi2" in flags
-    lengths = None
+    bi2, lengths = "bi2" in flags, None
     if "ragged" in flags:
         drawn = np.random.default_rng(0).integers(1, time, batch, endpoint=True)
         lengths = (time, *drawn[1:].tolist())
     return Case(
         shape,
-        Structure(cell, *features, num_layers=1 + both, bidirectional=both),
+        Structure(cell, *features, num_layers=1 + bi2, bidirectional=bi2),
         time=time,
         batch=batch,
         state=False,
@@ -110,9 +107,9 @@ def case_of(cell: str, shape: str) -> Case:
 
 
 def flops(case: Case, training: bool) -> int:
-    """Of the products with the weights, beside which nothing counts; their gradients take two each.
+    """Counts the products with the weights; nothing else matters, and each gradient takes two.
 
-    Counted, since XLA's own analysis takes the body of a loop once.
+    XLA's own analysis counts the body of a loop only once.
     """
     s = case.structure
     widths = [s.input_size] + [s.num_directions * s.hidden_size] * (s.num_layers - 1)
@@ -122,7 +119,7 @@ def flops(case: Case, training: bool) -> int:
 
 
 def spread(times: Sequence[float]) -> tuple[float, float, float]:
-    """The median, between the two times within which eight of ten lie."""
+    """Returns the 10th percentile, the median and the 90th percentile."""
     p10, median, p90 = np.percentile(times, [10, 50, 90]).tolist()
     return p10, median, p90
 
@@ -132,31 +129,29 @@ def geometric_mean(ratios: Sequence[float]) -> float:
 
 
 def error_of(case: Case, truth: Arrays, arrays: Arrays) -> float:
-    """The relative rms error of the tensor that is furthest off."""
+    """Returns the largest relative rms error of a tensor."""
     errors = []
     for name, a in arrays.items():
         error = a.astype(np.float64) - truth[name]
         if name == "y":
-            error *= ~beyond(case)[..., None]  # there peers differ, and torch has 0
+            error *= ~beyond(case)[..., None]  # padding: peers differ there, torch has 0
         errors.append(np.sqrt(np.mean(error**2) / np.mean(truth[name] ** 2)))
     return float(np.max(errors))
 
 
 def usual(device: str) -> list[str]:
-    """Whom to compare with, if nobody is named."""
+    """Returns the implementations that run next to jaxrnn by default."""
     gpu_only = ("jax.experimental.rnn",) if device != "gpu" else ()
     return [name for name in DISTRIBUTIONS if name not in ("jaxrnn", *BY_NAME, *gpu_only)]
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Those implementations that are there."""
-    found = {each.name.lower() for each in importlib.metadata.distributions()}
-    return [name for name in dict.fromkeys(names) if DISTRIBUTIONS[name] in found]
+    return [name for name in dict.fromkeys(names) if is_installed(DISTRIBUTIONS[name])]
 
 
 @contextlib.contextmanager
 def workers(names: Sequence[str], settings: Settings) -> Iterator[Pools]:
-    """A process for each implementation, and for torch in any case, which computes the truth."""
+    """Starts a process for each implementation, and one for torch, which computes the truth."""
     with contextlib.ExitStack() as stack:
         pools = {}
         for name in dict.fromkeys(["torch", *names]):
@@ -164,23 +159,23 @@ def workers(names: Sequence[str], settings: Settings) -> Iterator[Pools]:
                 1, multiprocessing.get_context("spawn"), bench_worker.start, (settings,)
             )
             pools[name] = stack.enter_context(pool)
-        # All at once, and what every library does only when first used is done here.
+        # All start at once, and each library does its first-use work here.
         first = case_of("lstm", "1,1,1,1")
         wait([pool.submit(bench_worker.prepare, n, first, True) for n, pool in pools.items()])
         yield pools
 
 
 def truth(pools: Pools, case: Case) -> Arrays:
-    """Outputs and gradients in float64."""
+    """Returns outputs and gradients in float64."""
     return pools["torch"].submit(bench_worker.truth, case).result()
 
 
 def calibrate(pools: Pools) -> dict[str, Any]:
-    """The best that torch or JAX gets out of this machine, in a product and in a copy."""
+    """Returns the best speeds of torch and JAX on this machine, in a product and in a copy."""
     names = [name for name in ("torch", "jaxrnn") if name in pools]
     answers = [_ask(pools[name], bench_worker.calibrate, name) for name in names]
-    found = [speeds for speeds, why in answers if not why]
-    return {name: max(speeds[name] for speeds in found) for name in ("gflops", "gb_per_s")}
+    speeds = [answer for answer, failure in answers if not failure]
+    return {name: max(each[name] for each in speeds) for name in ("gflops", "gb_per_s")}
 
 
 def measure(
@@ -191,39 +186,39 @@ def measure(
     truth: Arrays,
     between: Callable[[], None],
 ) -> list[Row]:
-    """One network in all implementations; `between` is called after each step, untimed."""
+    """Measures one network in all implementations; `between` is called after each step, untimed."""
     kind, training = case.structure.kind, mode == "training"
     rows: dict[str, Row] = {}
     times: dict[str, list[float]] = {}
     for name in names:
         remark = DIFFERS.get((name, kind), "")
         rows[name] = Row(kind, mode, case.group, name, remark=remark)
-        found, why = _ask(pools[name], bench_worker.prepare, name, case, training)
-        if why:
-            rows[name] = rows[name]._replace(remark=why)
+        prepared, failure = _ask(pools[name], bench_worker.prepare, name, case, training)
+        if failure:
+            rows[name] = rows[name]._replace(remark=failure)
         else:
-            costs, arrays = found
+            costs, arrays = prepared
             error = None if remark else error_of(case, truth, arrays)
             rows[name], times[name] = rows[name]._replace(**costs, error=error), []
         between()
     for _ in range(TURNS):
         for name in list(times):
-            turn, why = _ask(pools[name], bench_worker.turn, SECONDS)
-            if why:
-                rows[name] = rows[name]._replace(remark=why)
+            turn, failure = _ask(pools[name], bench_worker.turn, SECONDS)
+            if failure:
+                rows[name] = rows[name]._replace(remark=failure)
                 del times[name]
             else:
                 times[name] += turn
         between()
-    ours = spread(times["jaxrnn"])[1] if "jaxrnn" in times else None
+    unit = spread(times["jaxrnn"])[1] if "jaxrnn" in times else None
     count = flops(case, training)
     for name in times:
-        rows[name] = _timed(rows[name], case, count, times[name], ours)
+        rows[name] = _timed(rows[name], case, count, times[name], unit)
     return list(rows.values())
 
 
-def _timed(row: Row, case: Case, count: int, times: list[float], ours: float | None) -> Row:
-    """With everything that follows from its times."""
+def _timed(row: Row, case: Case, count: int, times: list[float], unit: float | None) -> Row:
+    """Adds everything that follows from the times; `unit` is jaxrnn's median."""
     p10, median, p90 = spread(times)
     return row._replace(
         median=median,
@@ -233,17 +228,17 @@ def _timed(row: Row, case: Case, count: int, times: list[float], ours: float | N
         us_per_step=median / case.time * 1e6,
         sequences_per_s=(case.batch or 1) / median,
         gflops=count / median / 1e9,
-        ratio=None if ours is None else median / ours,
+        ratio=None if unit is None else median / unit,
     )
 
 
 def _ask(
     pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any
 ) -> tuple[Any, str]:
-    """Its answer, or in one line why there is none: a peer that fails does not end the bench."""
+    """Returns the result, or the failure in one line: a peer that fails does not end the bench."""
     try:
         return pool.submit(function, *arguments).result(), ""
     except NotImplementedError as error:
         return None, str(error)
     except Exception as error:
-        return None, f"failed: {type(error).__name__}: {str(error).partition(os.linesep)[0]}"
+        return None, f"failed: {first_line(error)}"

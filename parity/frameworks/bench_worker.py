@@ -1,4 +1,4 @@
-"""What the processes of `bench` do: make a program ready, say what it gives, time it."""
+"""The work of the bench's processes: to prepare a program, return its results and time it."""
 
 import functools
 import os
@@ -20,12 +20,12 @@ from ..layers import torch_device
 from . import peers
 
 
-# For 7 ms after torch's last call libgomp's threads spin, on the cores that others are to have.
+# After torch's last call, libgomp's threads spin for 7 ms on cores that other processes need.
 PAUSE = 0.01
 
 
 class Settings(NamedTuple):
-    """What holds for all processes alike."""
+    """The settings of all processes."""
 
     device: str = "cpu"
     threads: int = 1
@@ -33,7 +33,10 @@ class Settings(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What is timed; `arrays` gives torch's names to what `call` returns, `temp` its memory."""
+    """A program to time: `arrays` names the results of `call` as torch does, `temp` is its memory.
+
+    `costs` are the seconds that tracing and compiling took.
+    """
 
     call: Callable[[], Any]
     arrays: Callable[[Any], Arrays]
@@ -46,7 +49,7 @@ _program: Any = None
 
 
 def start(settings: Settings) -> None:
-    """Before any library has its threads, or JAX its devices."""
+    """Applies the settings, before any library has its threads or JAX its devices."""
     global _settings
     _settings = settings
     os.environ |= {"KERAS_BACKEND": "jax", "PJRT_NPROC": str(settings.threads)}
@@ -58,7 +61,7 @@ def start(settings: Settings) -> None:
 
 
 def xla_flags(settings: Settings) -> str:
-    """The user's own, and the limit on loops, which XLA has for a whole process only."""
+    """Returns the user's flags and the limit on loops, which XLA takes per process only."""
     flags = os.environ.get("XLA_FLAGS", "")
     if settings.small_loops is not None:
         option = "xla_cpu_small_while_loop_byte_threshold"
@@ -67,10 +70,10 @@ def xla_flags(settings: Settings) -> str:
 
 
 def prepare(name: str, case: Case, training: bool) -> tuple[dict[str, Any], Arrays]:
-    """Makes the program of an implementation; what that and its first call took, and its results.
+    """Prepares the program of an implementation; returns the costs of that and its results.
 
     Raises:
-        NotImplementedError: it has no such thing.
+        NotImplementedError: the implementation lacks such a network.
     """
     global _program
     _program = None
@@ -86,24 +89,22 @@ def prepare(name: str, case: Case, training: bool) -> tuple[dict[str, Any], Arra
 
 
 def turn(seconds: float) -> list[float]:
-    """How long its calls take, the first of which is not counted."""
+    """Returns the times of its calls; a first one is not counted."""
     time.sleep(PAUSE)
     _program.call()
     times: list[float] = []
     while sum(times) < seconds:
-        begin = time.perf_counter()
-        _program.call()
-        times.append(time.perf_counter() - begin)
+        times.append(_time(_program.call))
     return times
 
 
 def truth(case: Case) -> Arrays:
-    """Outputs and gradients by torch in float64."""
+    """Returns outputs and gradients by torch in float64."""
     return torch_backend.run_case(case, _draw(case).astype("float64"))
 
 
 def calibrate(name: str) -> dict[str, float]:
-    """What a large product and a large copy reach here."""
+    """Returns the speed of a large product and of a large copy."""
     size, length = (1536, 2**24) if _settings.device == "cpu" else (8192, 2**28)
     if name.startswith("torch"):
         device = _torch_device()
@@ -128,7 +129,7 @@ def _time(call: Callable[[], Any]) -> float:
 
 
 def _draw(case: Case) -> Data:
-    """Random weights, input and cotangents, these 0 beyond lengths, where peers differ."""
+    """Returns random numbers; cotangents are 0 beyond lengths, where peers differ."""
     data = draw(case, "float32")
     data.cotangents["y"] *= ~beyond(case)[..., None]
     return data
@@ -136,54 +137,54 @@ def _draw(case: Case) -> Data:
 
 @functools.lru_cache(1)
 def _converted(name: str, case: Case) -> tuple[Data, peers.Network, Any]:
-    """The same for both modes."""
+    """Returns numbers, network and its weights, which are the same in both modes."""
     data, network = _draw(case), peers.PEERS[name](case.structure)
-    params = {key: a for key, a in data.leaves.items() if key != "x"}
-    return data, network, jax.jit(network.convert)(params)
+    return data, network, jax.jit(network.convert)(data.params)
 
 
 def _jax(name: str, case: Case, training: bool) -> Program:
-    device = jax.devices(_settings.device)[0]
     data, network, weights = _converted(name, case)
-    turned = lambda a: a.swapaxes(0, 1) if network.batch_first else a
-    x = turned(data.leaves["x"])
-    lengths = None if case.lengths is None else np.array(case.lengths, np.int32)
-    given = jax.device_put((weights, x, lengths), device)
+    device, x = jax.devices(_settings.device)[0], network.turned(data.inputs["x"])
+    arguments = jax.device_put((weights, x, peers.lengths_of(case)), device)
+    function, named = network.forward, _named_outputs
+    if training:
+        cotangents = data.cotangents | {"y": network.turned(data.cotangents["y"])}
+        like = jax.eval_shape(function, *arguments)
+        cotangents = {n: [*a] if isinstance(like[n], list) else a for n, a in cotangents.items()}
+        arguments = (*arguments, jax.device_put(cotangents, device))
+        function, named = jax.value_and_grad(_score(network), argnums=(0, 1)), _named_gradients
+    jax.clear_caches()  # of what has been traced already
+    begin = time.perf_counter()
+    lowered = jax.jit(function).lower(*arguments)
+    traced = time.perf_counter()
+    compiled = lowered.compile()
+    end = time.perf_counter()
+    return Program(
+        call=lambda: jax.block_until_ready(compiled(*arguments)),
+        arrays=functools.partial(named, network, data),
+        temp=lambda: getattr(compiled.memory_analysis(), "temp_size_in_bytes", None),
+        costs={"trace": traced - begin, "compile": end - traced},
+    )
 
-    def value(weights: Any, x: Any, lengths: Any, cotangents: Any) -> Any:
+
+def _score(network: peers.Network) -> Callable[..., Any]:
+    def score(weights: Any, x: Any, lengths: Any, cotangents: Any) -> Any:
         outputs = network.forward(weights, x, lengths)
         return sum(map(jnp.vdot, jax.tree.leaves(outputs), jax.tree.leaves(cotangents)))
 
-    program = jax.jit(network.forward)
-    if training:
-        cotangents = data.cotangents | {"y": turned(data.cotangents["y"])}
-        like = jax.eval_shape(network.forward, *given)
-        cotangents = {n: [*a] if isinstance(like[n], list) else a for n, a in cotangents.items()}
-        program = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))
-        given = (*given, jax.device_put(cotangents, device))
-    jax.clear_caches()  # of what has been traced already
-    times = [time.perf_counter()]
-    lowered = program.lower(*given)
-    times.append(time.perf_counter())
-    compiled = lowered.compile()
-    times.append(time.perf_counter())
+    return score
 
-    def named(result: Any) -> Arrays:
-        if not training:
-            outputs = {key: np.asarray(a) for key, a in result.items()}
-            return outputs | {"y": turned(outputs["y"])}
-        _, (by_weights, by_x) = result
-        params = {key: a for key, a in data.leaves.items() if key != "x"}
-        by_params = jax.jit(lambda g: jax.vjp(network.convert, params)[1](g)[0])(by_weights)
-        gradients = by_params | {"x": turned(by_x)}
-        return {f"grad {key}": np.asarray(a) for key, a in gradients.items()}
 
-    return Program(
-        lambda: jax.block_until_ready(compiled(*given)),
-        named,
-        lambda: getattr(compiled.memory_analysis(), "temp_size_in_bytes", None),
-        {"trace": times[1] - times[0], "compile": times[2] - times[1]},
-    )
+def _named_outputs(network: peers.Network, data: Data, result: Any) -> Arrays:
+    outputs = {name: np.asarray(a) for name, a in result.items()}
+    return outputs | {"y": network.turned(outputs["y"])}
+
+
+def _named_gradients(network: peers.Network, data: Data, result: Any) -> Arrays:
+    _, (by_weights, by_x) = result
+    by_params = jax.jit(lambda g: jax.vjp(network.convert, data.params)[1](g)[0])(by_weights)
+    gradients = by_params | {"x": network.turned(by_x)}
+    return {f"grad {name}": np.asarray(a) for name, a in gradients.items()}
 
 
 def _torch_device() -> str:
@@ -195,53 +196,61 @@ def _torch_device() -> str:
 
 def _torch(name: str, case: Case, training: bool) -> Program:
     data, device, s = _draw(case), _torch_device(), case.structure
-    tensors = {key: torch_backend.tensor(a, device) for key, a in data.leaves.items()}
-    cotangents = {key: torch_backend.tensor(a, device) for key, a in data.cotangents.items()}
-    x = tensors.pop("x").requires_grad_(training)
-    sizes = s.input_size, s.hidden_size, s.num_layers
-    module = getattr(torch.nn, s.torch_name)(*sizes, bidirectional=s.bidirectional, device=device)
-    module.load_state_dict(tensors)
-    module.train(training)
-    run, lengths = module, torch.tensor(case.lengths) if case.lengths else None
-    if name == "torch.compile":
-        if lengths is not None:
-            raise NotImplementedError("torch.compile takes no packed sequence whole")
-        torch._dynamo.config.allow_rnn = True  # else it runs them as they are
-        run = torch.compile(module, fullgraph=True)
+    tensors = lambda arrays: {key: torch_backend.tensor(a, device) for key, a in arrays.items()}
+    x = torch_backend.tensor(data.inputs["x"], device).requires_grad_(training)
+    cotangents = tensors(data.cotangents)
+    options = {"num_layers": s.num_layers, "bidirectional": s.bidirectional, "device": device}
+    module = getattr(torch.nn, s.torch_name)(s.input_size, s.hidden_size, **options)
+    module.load_state_dict(tensors(data.params))
+    run = _runner(name, case, module.train(training))
+    leaves = {f"grad {key}": a for key, a in [*module.named_parameters(), ("x", x)]}
 
     def forward() -> dict[str, torch.Tensor]:
-        if lengths is None:
-            y, state = run(x)
-        else:
-            packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
-            packed, state = run(packed)
-            y, _ = pad_packed_sequence(packed, total_length=case.time)
-        state = state if isinstance(state, tuple) else (state,)
-        return dict(zip(("y", "h_n", "c_n"), (y, *state), strict=False))
-
-    leaves = {f"grad {key}": a for key, a in [*module.named_parameters(), ("x", x)]}
+        y, state = run(x)
+        return peers.named(y, state if isinstance(state, tuple) else (state,))
 
     def gradients() -> dict[str, torch.Tensor]:
         value: Any = sum((a * cotangents[key]).sum() for key, a in forward().items())
-        found = torch.autograd.grad(value, list(leaves.values()))
-        return dict(zip(leaves, found, strict=True))
+        return dict(zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True))
 
     call = gradients if training else torch.inference_mode()(forward)
-    named = lambda result: {key: torch_backend.array(a) for key, a in result.items()}
+    return Program(
+        call=lambda: _wait(call()),
+        arrays=lambda result: {key: torch_backend.array(a) for key, a in result.items()},
+        temp=functools.partial(_torch_memory, call, device),
+        costs={},
+    )
 
-    def temp() -> int | None:
-        if device == "cpu":
-            return None  # torch does not know
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        _wait(call())
-        return torch.cuda.max_memory_allocated() - before
 
-    return Program(lambda: _wait(call()), named, temp, {})
+def _runner(name: str, case: Case, module: torch.nn.Module) -> Callable[..., Any]:
+    """Returns the module as a function of padded sequences."""
+    if case.lengths is None and name == "torch.compile":
+        torch._dynamo.config.allow_rnn = True  # otherwise recurrent modules run uncompiled
+        return torch.compile(module, fullgraph=True)
+    if case.lengths is None:
+        return module
+    if name == "torch.compile":
+        raise NotImplementedError("torch.compile takes no packed sequence whole")
+    lengths = torch.tensor(case.lengths)
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        packed, state = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        return pad_packed_sequence(packed, total_length=case.time)[0], state
+
+    return run
+
+
+def _torch_memory(call: Callable[[], Any], device: str) -> int | None:
+    if device == "cpu":
+        return None  # torch does not know
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    _wait(call())
+    return torch.cuda.max_memory_allocated() - before
 
 
 def _wait(result: Any) -> Any:
-    """For a GPU's, which comes later; torch on a CPU returns when it is done."""
+    """Waits for the result of a GPU; torch on a CPU returns when it is done."""
     if _settings.device != "cpu":
         torch.cuda.synchronize()
     return result

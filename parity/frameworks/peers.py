@@ -1,21 +1,26 @@
-"""How others compute the networks that `bench` times, each as its own users would write it.
+"""The same networks in other frameworks, each written as its own users would write it.
 
-A peer takes torch's parameters, converted, so that it computes the same network wherever it can;
-where it cannot, `DIFFERS` says why, and what it has not at all it refuses by NotImplementedError.
+A peer takes torch's parameters, converted, so it computes the same network wherever it can. Where
+it cannot, `DIFFERS` says why. A peer that lacks something raises NotImplementedError.
 """
 
 import functools
+import importlib.metadata
 import itertools
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn
 from jaxrnn import Structure, convert
 from jaxrnn._cells import gru_step, lstm_step, tanh_step
 from jaxrnn._implementations import IMPLEMENTATIONS, choose
+
+from ..cases import Case
 
 
 Cell = Mapping[str, Any]  # torch's parameters of one layer in one direction, without suffix
@@ -23,32 +28,54 @@ Layer = Callable[..., tuple[Any, Any]]  # (weights, x, lengths, reverse) → y, 
 
 
 class Network(NamedTuple):
-    """A network, as a peer computes it.
+    """A network as a peer computes it.
 
-    `convert` makes the peer's own weights of torch's parameters. It is differentiable, so that
-    gradients can be pulled back to torch's names. `forward(weights, x, lengths)` gives `y` and the
-    final states `h_n` and `c_n`, each as one array or as a list, cell by cell.
+    `convert` turns torch's parameters into the peer's weights. It is differentiable, so gradients
+    can be pulled back to torch's names. `forward(weights, x, lengths)` returns `y` and the final
+    states `h_n` and `c_n`, each as one array or as a list, cell by cell.
     """
 
     convert: Callable[[Mapping[str, Any]], Any]
     forward: Callable[[Any, Any, Any], dict[str, Any]]
     batch_first: bool = False
 
+    def turned(self, a: Any) -> Any:
+        """Turns a time-first array into the peer's order of axes, or back."""
+        return a.swapaxes(0, 1) if self.batch_first else a
 
-def ours(s: Structure, **options: Any) -> Network:
+
+def named(y: Any, states: Iterable[Any]) -> dict[str, Any]:
+    """Returns outputs under torch's names; only an LSTM has `c_n`."""
+    return dict(zip(("y", "h_n", "c_n"), [y, *states], strict=False))
+
+
+def lengths_of(case: Case) -> np.ndarray | None:
+    return None if case.lengths is None else np.array(case.lengths, np.int32)
+
+
+def is_installed(distribution: str) -> bool:
+    return any(importlib.metadata.distributions(name=distribution))
+
+
+def first_line(error: Exception) -> str:
+    """Returns the error in one line."""
+    return f"{type(error).__name__}: {str(error).partition(os.linesep)[0]}"
+
+
+def jaxrnn_layers(s: Structure, **options: Any) -> Network:
     def forward(params: Any, x: Any, lengths: Any) -> dict[str, Any]:
         y, state = getattr(jaxrnn, s.kind)(params, x, lengths=lengths, **options)
-        return dict(zip(("y", "h_n", "c_n"), (y, *jax.tree.leaves(state)), strict=False))
+        return named(y, jax.tree.leaves(state))
 
     return Network(dict, forward)
 
 
 def linen(s: Structure) -> Network:
-    """With `OptimizedLSTMCell`, as in nnx: of the two that compute the same, it is the faster."""
+    """Uses `OptimizedLSTMCell`, as in nnx: it computes the same as `LSTMCell`, and is faster."""
     from flax import linen
 
     cells = {"lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell, "rnn": linen.SimpleCell}
-    # The carry begins in the dtype of parameters that the cell would have drawn.
+    # The carry starts in the dtype of the parameters that the cell would draw.
     cell = cells[s.kind](s.hidden_size, param_dtype=jnp.result_type(float))
     rnn = linen.RNN(cell, time_major=True, return_carry=True)
 
@@ -65,19 +92,19 @@ def nnx(s: Structure) -> Network:
 
     cells = {"lstm": nnx.OptimizedLSTMCell, "gru": nnx.GRUCell, "rnn": nnx.SimpleCell}
 
-    def made(size: int) -> Any:
-        # Which only SimpleCell does not take from what comes in.
+    def module(size: int) -> Any:
+        # The other cells take their dtype from the input.
         options = {"dtype": jnp.result_type(float)} if s.kind == "rnn" else {}
         cell = cells[s.kind](size, s.hidden_size, rngs=nnx.Rngs(0), **options)
         return nnx.RNN(cell, time_major=True, return_carry=True, rngs=False)
 
-    # Only what is no number of it.
-    graphs = {n: nnx.split(nnx.eval_shape(lambda n=n: made(n)))[0] for n in _widths(s)}
+    # The modules without their numbers.
+    graphs = {n: nnx.split(nnx.eval_shape(lambda n=n: module(n)))[0] for n in _widths(s)}
 
     def weights_of(cell: Cell) -> Any:
-        if s.kind == "gru":  # without what nnx has not, and refuses
-            without = jnp.asarray(cell["bias_hh"]).at[2 * s.hidden_size :].set(0)
-            cell = {**cell, "bias_hh": without}
+        if s.kind == "gru":  # `convert` refuses the bias that nnx lacks
+            bias = jnp.asarray(cell["bias_hh"]).at[2 * s.hidden_size :].set(0)
+            cell = {**cell, "bias_hh": bias}
         return convert.to_nnx(cell)
 
     def layer(weights: Any, x: Any, lengths: Any, reverse: bool) -> tuple[Any, Any]:
@@ -105,7 +132,7 @@ def haiku(s: Structure) -> Network:
     def weights_of(cell: Cell) -> Any:
         if s.kind != "gru":
             return convert.to_haiku(cell, nonlinearity="relu")
-        # Which it refuses: the nearest that there is, whose z is 1 - z in torch.
+        # `convert` refuses haiku's GRU. This is the nearest one; its z is 1 - z in torch.
         arrays = {"w_i": cell["weight_ih"].T, "w_h": cell["weight_hh"].T}
         arrays["b"] = cell["bias_ih"] + cell["bias_hh"]
         gates = {name: jnp.split(a, 3, axis=-1) for name, a in arrays.items()}
@@ -152,7 +179,7 @@ def keras(s: Structure) -> Network:
     import keras
 
     kinds = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU, "rnn": keras.layers.SimpleRNN}
-    # Zeros, since others would be drawn, and then replaced.
+    # Zeros, since keras would draw numbers, which are replaced anyway.
     options: Any = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros"}
     options |= {"return_sequences": True, "return_state": True}
     options["dtype"] = jnp.result_type(float).name
@@ -167,7 +194,7 @@ def keras(s: Structure) -> Network:
         rest = [variable.value for variable in rnn.non_trainable_variables]
         returned: Any = rnn.stateless_call(weights, rest, x, mask=mask)
         y, *state = returned[0]
-        # Going backwards, it returns its outputs in the order in which it made them.
+        # Backwards, keras returns outputs in the order in which it computes them.
         return jnp.flip(y, 1) if reverse else y, tuple(state)
 
     return _stacked(s, convert.to_keras, layer, batch_first=True)
@@ -188,15 +215,16 @@ def experimental(s: Structure) -> Network:
         zeros = jnp.zeros((len(s.suffixes), len(x), s.hidden_size), x.dtype)
         if lengths is None:
             lengths = jnp.full(len(x), x.shape[1], jnp.int32)
-        sizes = s.input_size, s.hidden_size, s.num_layers
-        found: Any = rnn.lstm(x, zeros, zeros, weights, lengths, *sizes, 0.0, s.bidirectional)
-        return dict(zip(("y", "h_n", "c_n"), found, strict=True))
+        sizes = {"input_size": s.input_size, "hidden_size": s.hidden_size}
+        options = {"num_layers": s.num_layers, "dropout": 0.0, "bidirectional": s.bidirectional}
+        outputs: Any = rnn.lstm(x, zeros, zeros, weights, lengths, **sizes, **options)
+        return named(outputs[0], outputs[1:])
 
     return Network(weights_of, forward, batch_first=True)
 
 
 def picked(s: Structure, time: int, batch: int) -> tuple[str, str]:
-    """Which implementation jaxrnn runs of itself on the first layer, and why."""
+    """Returns the implementation that jaxrnn picks for the first layer, and why."""
     step = {"lstm": lstm_step, "gru": gru_step, "rnn": tanh_step}[s.kind]
     array = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
     cell: Any = {n[:-3]: array(*shape) for n, shape in s.shapes.items() if n.endswith("_l0")}
@@ -205,8 +233,8 @@ def picked(s: Structure, time: int, batch: int) -> tuple[str, str]:
 
 
 PEERS: dict[str, Callable[[Structure], Network]] = {
-    "jaxrnn": ours,
-    "jaxrnn scan": functools.partial(ours, implementation="scan"),
+    "jaxrnn": jaxrnn_layers,
+    "jaxrnn scan": functools.partial(jaxrnn_layers, implementation="scan"),
     "linen": linen,
     "nnx": nnx,
     "haiku": haiku,
@@ -234,7 +262,7 @@ DIFFERS = {
 
 
 def _widths(s: Structure) -> set[int]:
-    """How many features come into a layer: the first, and the others."""
+    """Returns the input sizes of the first layer and of the others."""
     return {s.input_size, s.num_directions * s.hidden_size}
 
 
@@ -242,9 +270,6 @@ def _stacked(
     s: Structure, weights_of: Callable[[Cell], Any], layer: Layer, batch_first: bool = False
 ) -> Network:
     """The loop that users of a peer without stacks write: layers, each in its directions."""
-
-    def converted(params: Mapping[str, Any]) -> list[Any]:
-        return [weights_of(cell) for cell in convert.cells(params)]
 
     def forward(weights: list[Any], x: Any, lengths: Any) -> dict[str, Any]:
         outputs, finals = [], []
@@ -254,7 +279,7 @@ def _stacked(
             finals.append(final if isinstance(final, tuple) else (final,))
             if len(outputs) == s.num_directions:
                 x, outputs = jnp.concatenate(outputs, -1) if s.bidirectional else y, []
-        states = (list(parts) for parts in zip(*finals, strict=True))
-        return {"y": x, **dict(zip(("h_n", "c_n"), states, strict=False))}
+        return named(x, (list(parts) for parts in zip(*finals, strict=True)))
 
+    converted = lambda params: [weights_of(cell) for cell in convert.cells(params)]
     return Network(converted, forward, batch_first)

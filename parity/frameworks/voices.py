@@ -1,9 +1,10 @@
-"""The same networks by everyone who is installed; of those who disagree, it says who stands alone.
+"""The same networks in every framework that is installed, and which of them stands alone.
 
-All voices count alike: jaxrnn, torch, numpy at a higher precision, the JAX peers, and ONNX Runtime,
-whose kernels are its own. Each is held against each by the criterion of `compare`, with what an ulp
-in every weight and input does to the network as the allowance, since no voice's own error may be
-trusted here. The majority is the largest group around one voice with which all the others agree.
+All voices count the same: jaxrnn, torch, numpy at a higher precision, the JAX peers, and ONNX
+Runtime, which has kernels of its own. Each is compared with each by the criterion of `compare`. The
+allowance is what an ulp in every weight and input does to the network, since no voice's own error
+can be trusted here. The majority is the largest group around one voice that all its members agree
+with.
 """
 
 import functools
@@ -17,28 +18,16 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from jaxrnn import convert
-
 from ..backends import numpy as truth
 from ..backends import torch as torch_backend
-from ..backends.data import (
-    DTYPES,
-    Data,
-    beyond,
-    cut,
-    draw,
-    layout,
-    output_shapes,
-    perturb,
-)
+from ..backends.data import DTYPES, Data, beyond, cut, draw, layout, output_shapes, perturb
 from ..cases import GRU, LSTM, RAGGED, RNN, Case
 from ..criterion import Arrays, Block, Verdict, judge
-from . import peers
+from . import onnx_runtime, peers
 
 
 KINDS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 WIDTHS = ("float64", "float32")
-STATES = ("h_n", "c_n")
 PERTURBED = 6
 APART = ("DIFFERS", "failed")
 FLOAT32_ONLY = {
@@ -48,18 +37,18 @@ FLOAT32_ONLY = {
 
 
 class Job(NamedTuple):
-    """One network in one dtype, and whom to listen to."""
+    """One network in one dtype, and the voices that compute it."""
 
     case: Case
     dtype: str
     voices: tuple[str, ...]
 
 
-class Voiced(NamedTuple):
-    """What one voice said of one network; `error` is the distance from the majority's first.
+class Answer(NamedTuple):
+    """The verdict on one voice and one network; `error` is the distance from the majority's first.
 
-    `status` is "agrees", "DIFFERS", "other" (it has no such network, or computes another function),
-    or "failed".
+    `status` is "agrees", "DIFFERS", "other" (the voice lacks the network or computes another
+    function) or "failed".
     """
 
     network: str
@@ -77,88 +66,90 @@ class Voiced(NamedTuple):
 
 
 def networks(kinds: Sequence[str]) -> list[Case]:
-    """Of each kind one layer, two in both directions, and these with lengths."""
-    found = []
-    for s in (KINDS[kind] for kind in kinds):
-        one, two = s, s._replace(num_layers=2, bidirectional=True)
-        found += [
-            Case(f"{s.kind}, one layer", one, state=False),
-            Case(f"{s.kind}, two bidirectional", two, state=False),
-            Case(f"{s.kind}, with lengths", two, state=False, lengths=RAGGED, padding=0.0),
+    """Returns for each kind one layer, two bidirectional layers, and these with lengths."""
+    cases = []
+    for one in (KINDS[kind] for kind in kinds):
+        two = one._replace(num_layers=2, bidirectional=True)
+        cases += [
+            Case(f"{one.kind}, one layer", one, state=False),
+            Case(f"{one.kind}, two bidirectional", two, state=False),
+            Case(f"{one.kind}, with lengths", two, state=False, lengths=RAGGED, padding=0.0),
         ]
-    return found
+    return cases
 
 
 def version_of(name: str) -> str:
-    """That of the distribution which computes."""
+    """Returns the version of the distribution that computes."""
     return importlib.metadata.version(VOICES[name].distributions[0])
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Those voices that are there."""
-    found = {each.name.lower() for each in importlib.metadata.distributions()}
-    return [name for name in names if {*VOICES[name].distributions} <= found]
+    return [name for name in names if all(map(peers.is_installed, VOICES[name].distributions))]
 
 
-def listen(job: Job, device: str = "cpu") -> list[Voiced]:
-    """What all voices say of one network."""
+def run(job: Job, device: str = "cpu") -> list[Answer]:
+    """Computes one network in all voices and judges them."""
     os.environ["KERAS_BACKEND"] = "jax"
     case, dtype, names = job
     kind, data = case.structure.kind, draw(case, dtype)
-    said: dict[str, Arrays] = {}
-    found: dict[str, Voiced] = {}
+    answers: dict[str, Arrays] = {}
+    results: dict[str, Answer] = {}
     for name in names:
         status, why = "other", peers.DIFFERS.get((name, kind), "")
         if dtype != "float32":
             why = why or FLOAT32_ONLY.get(name, "")
         try:
             if not why:
-                said[name] = VOICES[name].compute(case, data)
+                answers[name] = VOICES[name].compute(case, data)
         except NotImplementedError as error:
             why = str(error)
-        except Exception as error:  # who breaks does not silence the others
-            status, why = "failed", f"{type(error).__name__}: {str(error).partition(os.linesep)[0]}"
-        found[name] = Voiced(case.group, kind, dtype, name, status, why)
-    for name, (wrong, verdict) in weigh(case, dtype, data, said).items():
-        status, worst = "DIFFERS" if wrong else "agrees", verdict.worst
-        found[name] = Voiced(case.group, kind, dtype, name, status, wrong, worst.error, worst.used)
+        except Exception as error:  # the other voices still count
+            status, why = "failed", peers.first_line(error)
+        results[name] = Answer(case.group, kind, dtype, name, status, why)
+    for name, (wrong, verdict) in weigh(case, dtype, data, answers).items():
+        worst = verdict.worst
+        results[name] = results[name]._replace(
+            status="DIFFERS" if wrong else "agrees", why=wrong, error=worst.error, used=worst.used
+        )
     jax.clear_caches()
-    return list(found.values())
+    return list(results.values())
 
 
 def weigh(
-    case: Case, dtype: str, data: Data, said: Mapping[str, Arrays]
+    case: Case, dtype: str, data: Data, answers: Mapping[str, Arrays]
 ) -> dict[str, tuple[str, Verdict]]:
-    """What is wrong with each voice, if anything, and how far it is from the majority's first."""
+    """Returns what is wrong with each voice, if anything, and its distance from the majority."""
     plain = truth.run(case, data)
-    held = _holder(case, dtype, data, plain)
-    # Who has no gradients cannot vouch for those of others.
+    verdict_of = _judge(case, dtype, data, plain)
+    # A voice without gradients cannot vouch for the gradients of others.
     shapes = lambda arrays: {name: a.shape for name, a in arrays.items()}
-    whole = [one for one in said if shapes(said[one]) == shapes(plain)]
-    rows = {one: {other: held(said[one], said[other]) for other in said} for one in whole}
+    whole = {name: a for name, a in answers.items() if shapes(a) == shapes(plain)}
+    rows = {
+        one: {other: verdict_of(a, b) for other, b in answers.items()} for one, a in whole.items()
+    }
     if not rows:
         nothing = Block("nothing", "", np.nan, np.nan, np.nan, (), None)
-        return {name: ("no majority", Verdict([nothing], [], [])) for name in said}
+        return {name: ("no majority", Verdict([nothing], [], [])) for name in answers}
     agree = lambda one: [n for n, v in rows[one].items() if not (v.wrong or v.unjudged)]
     first = max(rows, key=lambda one: len(agree(one)))
-    majority = 2 * len(agree(first)) > len(said)
+    majority = 2 * len(agree(first)) > len(answers)
     wrong = lambda verdict: _wrong(verdict, first) if majority else "no majority"
     return {name: (wrong(verdict), verdict) for name, verdict in rows[first].items()}
 
 
-def _holder(
+def _judge(
     case: Case, dtype: str, data: Data, plain: Arrays
 ) -> Callable[[Arrays, Arrays], Verdict]:
-    """Holds one voice's arrays against another's, allowing what an ulp in every input does.
+    """Returns a function that judges one voice's arrays by another's.
 
-    In what both have, and in all outputs in any case.
+    It allows what an ulp in every input does, in all outputs and in what else both have.
     """
     rng, eps = np.random.default_rng(0), float(ml_dtypes.finfo(DTYPES[dtype]).eps)
     moved = [truth.run(case, perturb(data, rng)) for _ in range(PERTURBED)]
     cuts = lambda name: cut(layout(case), data.params, name, plain[name].shape)
     shifts = [{name: run[name] - a for name, a in plain.items()} for run in moved]
 
-    def held(one: Arrays, other: Arrays) -> Verdict:
+    def verdict_of(one: Arrays, other: Arrays) -> Verdict:
         names = [name for name in one if name in other or name in output_shapes(case)]
         wide = {name: one[name].astype(np.longdouble) for name in names}
         runs = [{name: wide[name] + shift[name] for name in names} for shift in shifts]
@@ -166,19 +157,19 @@ def _holder(
         shared = {name: a for name, a in other.items() if name in names}
         return judge(wide, [first, *runs], shared, cuts, eps)
 
-    return held
+    return verdict_of
 
 
 def _wrong(verdict: Verdict, first: str) -> str:
-    """The first thing; `judge` speaks of torch, whose place `first` has here."""
+    """Returns the first disagreement; `judge` writes "torch" for the voice `first`."""
     for line in (*verdict.wrong, *verdict.unjudged):
         line = line.replace("torch's own", "an ulp's").replace("torch", first)
         return f"{line}, against {first}"
     return ""
 
 
-def alone(results: Sequence[Voiced]) -> list[str]:
-    """A line for each network on which not all agree, with the names of those who do not."""
+def alone(results: Sequence[Answer]) -> list[str]:
+    """Returns a line for each network on which not all agree, which names those that differ."""
     lines = []
     for where in dict.fromkeys(result.where for result in results):
         here = [result for result in results if result.where == where]
@@ -194,13 +185,13 @@ def alone(results: Sequence[Voiced]) -> list[str]:
 
 
 def _numpy(case: Case, data: Data) -> Arrays:
-    dtype = data.leaves["x"].dtype
+    dtype = data.inputs["x"].dtype
     return {name: a.astype(dtype) for name, a in truth.run(case, data).items()}
 
 
 def _jax(name: str, case: Case, data: Data) -> Arrays:
-    """jaxrnn or a peer; gradients by torch's names are pulled back through the conversion."""
-    wide = data.leaves["x"].dtype == np.float64
+    """Runs jaxrnn or a peer; gradients are pulled back through the conversion to torch's names."""
+    wide = data.inputs["x"].dtype == np.float64
     with (
         jax.enable_x64(wide),
         jax.numpy_dtype_promotion("standard"),
@@ -208,77 +199,25 @@ def _jax(name: str, case: Case, data: Data) -> Arrays:
         jax.default_device(jax.devices("cpu")[0]),
     ):
         network = peers.PEERS[name](case.structure)
-        turned = lambda a: a.swapaxes(0, 1) if network.batch_first else a
-        lengths = None if case.lengths is None else np.array(case.lengths, np.int32)
+        lengths = peers.lengths_of(case)
 
-        def outputs(leaves: Mapping[str, Any]) -> dict[str, Any]:
-            params = {name: a for name, a in leaves.items() if name != "x"}
-            found = network.forward(network.convert(params), turned(leaves["x"]), lengths)
-            y = jnp.where(beyond(case)[..., None], 0, turned(found.pop("y")))
-            return {"y": y} | {name: jnp.asarray(a) for name, a in found.items()}
+        def outputs(params: Any, x: Any) -> dict[str, Any]:
+            arrays = network.forward(network.convert(params), network.turned(x), lengths)
+            y = jnp.where(beyond(case)[..., None], 0, network.turned(arrays.pop("y")))
+            return {"y": y} | {name: jnp.asarray(a) for name, a in arrays.items()}
 
         @jax.jit
-        def run(leaves: Any, cotangents: Any) -> dict[str, Any]:
-            found, pullback = jax.vjp(outputs, leaves)
-            return found | {f"grad {name}": g for name, g in pullback(cotangents)[0].items()}
+        def run(params: Any, x: Any, cotangents: Any) -> dict[str, Any]:
+            results, pullback = jax.vjp(outputs, params, x)
+            by_params, by_x = pullback(cotangents)
+            gradients = by_params | {"x": by_x}
+            return results | {f"grad {name}": g for name, g in gradients.items()}
 
-        return jax.tree.map(np.asarray, run(data.leaves, data.cotangents))
-
-
-def _onnxruntime(case: Case, data: Data) -> Arrays:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    model = onnx_model(case, data).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    returned: Any = session.run(None, {"x": data.leaves["x"]})
-    y, *states = returned
-    found = {"y": y * ~beyond(case)[..., None]}
-    k = len(states) // case.structure.num_layers
-    return found | {name: np.concatenate(states[i::k]) for i, name in enumerate(STATES[:k])}
-
-
-def onnx_model(case: Case, data: Data) -> Any:
-    """A node for each layer; between two of them, directions become features."""
-    from onnx import helper, numpy_helper
-
-    s = case.structure
-    params = {name: a for name, a in data.leaves.items() if name != "x"}
-    cells, ways = convert.cells(params), s.num_directions
-    options: Any = {"hidden_size": s.hidden_size}
-    options["direction"] = "bidirectional" if s.bidirectional else "forward"
-    options |= {"linear_before_reset": 1} if s.kind == "gru" else {}
-    tensors = {"flat": np.array([0, 0, ways * s.hidden_size])}
-    lengths = [] if case.lengths is None else ["lengths"]
-    tensors |= {name: np.array(case.lengths, np.int32) for name in lengths}
-    nodes, outputs, x = [], [], "x"
-    for layer in range(s.num_layers):
-        weights = convert.to_onnx(cells[layer * ways : (layer + 1) * ways])
-        tensors |= {f"{name}{layer}": np.asarray(a) for name, a in weights.items()}
-        states = [f"{name}{layer}" for name in STATES[: 1 + (s.kind == "lstm")]]
-        inputs = [x, *(f"{name}{layer}" for name in "WRB"), *lengths]
-        nodes += [
-            helper.make_node(s.kind.upper(), inputs, [f"ways{layer}", *states], **options),
-            helper.make_node("Transpose", [f"ways{layer}"], [f"side{layer}"], perm=[0, 2, 1, 3]),
-            helper.make_node("Reshape", [f"side{layer}", "flat"], [f"y{layer}"]),
-        ]
-        x, outputs = f"y{layer}", [*outputs, *states]
-    dtype = helper.np_dtype_to_tensor_dtype(data.leaves["x"].dtype)
-    value = lambda name: helper.make_tensor_value_info(name, dtype, [None] * 3)
-    graph = helper.make_graph(
-        nodes,
-        case.group,
-        [value("x")],
-        [value(name) for name in (x, *outputs)],
-        [numpy_helper.from_array(a, name) for name, a in tensors.items()],
-    )
-    # Not the newest that onnx knows, which ONNX Runtime may not know yet.
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+        return jax.tree.map(np.asarray, run(data.params, data.inputs["x"], data.cotangents))
 
 
 class Voice(NamedTuple):
-    """How it computes, and whose distributions it needs, the one whose version counts first."""
+    """How a voice computes, and the distributions it needs; the first one's version is shown."""
 
     compute: Callable[[Case, Data], Arrays]
     distributions: tuple[str, ...]
@@ -291,5 +230,5 @@ VOICES = {
         name: Voice(functools.partial(_jax, name), (peers.DISTRIBUTIONS[name],))
         for name in ("jaxrnn", "linen", "nnx", "haiku", "equinox", "keras")
     },
-    "onnxruntime": Voice(_onnxruntime, ("onnxruntime", "onnx")),
+    "onnxruntime": Voice(onnx_runtime.compute, ("onnxruntime", "onnx")),
 }

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 import jaxrnn
 from jaxrnn._cells import gru_step, lstm_step
+from jaxrnn._check import Options
 from jaxrnn._layers import stack
 
 from ..cases import GRU, LSTM, RAGGED, RNN, Case
@@ -86,7 +87,7 @@ def round_products(params: Params) -> Params:
 
 def with_step(kind: str, step: Any) -> Change:
     def apply(params: Params, x: Any, state: Any, *, nonlinearity: str = "", **options: Any) -> Any:
-        return stack(kind, step, params, x, state, **options)
+        return stack(kind, step, params, x, state, Options(**options))
 
     return written(apply)
 

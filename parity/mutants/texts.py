@@ -13,16 +13,7 @@ from jaxrnn.models import _attention, _layer_norm_lstm, _seq2seq, _sequence_mode
 
 from ..texts import recipe as recipes
 from ..texts import sequences
-from .plant import (
-    Change,
-    Function,
-    Mistake,
-    instead,
-    returned,
-    with_inputs,
-    with_params,
-    written,
-)
+from .plant import Change, Function, Mistake, instead, returned, with_inputs, with_params, written
 
 
 def planted(row: str, name: str, wrong: Change) -> Mistake:

@@ -1,4 +1,4 @@
-"""Any torch module and the JAX function that is to compute the same: `compare`, `assert_parity`."""
+"""Any torch module against the JAX function that ports it: `compare`, `assert_parity`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,15 +13,7 @@ from ..criterion import Arrays
 from ..pair import Pair, Reference, run_jax, run_reference, still, torch_device
 from ..report.port import Report, report_of
 from . import pytest_state
-from .adapt import (
-    Mapper,
-    Parameters,
-    flat,
-    pair_of,
-    parameters_of,
-    to_array,
-    unused,
-)
+from .adapt import Mapper, Parameters, flat, pair_of, parameters_of, to_array, unused
 
 
 def compare(
@@ -78,18 +70,18 @@ def compare(
     torch_side = checked(torch_side, jax_function)
     parameters = parameters_of(torch_side, params)
     pair = pair_of(torch_side, jax_function, parameters, inputs, mapping)
-    results = first_run(pair, torch_side, dtype, device)
-    names = _output_names(torch_side, [*results], outputs)
-    results = dict(zip(names, results.values(), strict=True))
-    pair = laid_out(pair, torch_side, results, batch_first)
-    weights = _given(results, cotangents) if gradients else None
-    reference, found = run_both(pair, dtype, device, weights)
-    notes = _remarks(pair, parameters, torch_side, reference, found)
-    return report_of(pair, reference, found, notes)
+    expected = first_run(pair, torch_side, dtype, device)
+    names = _output_names(torch_side, [*expected], outputs)
+    expected = dict(zip(names, expected.values(), strict=True))
+    pair = laid_out(pair, torch_side, expected, batch_first)
+    weights = _cotangents(expected, cotangents) if gradients else None
+    reference, results = run_both(pair, dtype, device, weights)
+    facts = _facts(pair, parameters, torch_side, reference, results)
+    return report_of(pair, reference, results, remarks(facts))
 
 
 def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
-    """`compare`, which raises an AssertionError that reads as the report if it has not passed."""
+    """Calls `compare`, and raises an AssertionError with the report unless it has passed."""
     __tracebackhide__ = True
     options = {"dtype": pytest_state.dtype, **options}
     report = compare(torch_side, jax_function, **options)
@@ -100,7 +92,7 @@ def assert_parity(torch_side: Any, jax_function: Any, **options: Any) -> Report:
 
 
 def checked(torch_side: Any, jax_function: Any) -> Any:
-    """The torch side, or what `torch.compile` made its module of."""
+    """The torch side, without the wrapper of `torch.compile`."""
     if isinstance(torch_side, type):
         raise TypeError(
             f"`torch_side` is the class {torch_side.__name__}: pass a module, made of it"
@@ -114,25 +106,25 @@ def checked(torch_side: Any, jax_function: Any) -> Any:
 
 
 def first_run(pair: Pair, torch_side: Any, dtype: str, device: str) -> Arrays:
-    """Torch's outputs by their paths; a second run has to give the same."""
+    """Torch's outputs by their paths; a second run must give the same."""
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(DTYPES)}, got {dtype!r}")
     data = pair.draw(dtype)
 
     def run() -> Arrays:
         params, inputs = tensors(data, torch_device(device))
-        found = flat(pair.torch(params, **inputs))
-        return {path: _output(path, leaf) for path, leaf in found.items()}
+        outputs = flat(pair.torch(params, **inputs))
+        return {path: _output(path, leaf) for path, leaf in outputs.items()}
 
-    with exactly(), torch.no_grad(), _own_randomness(device):
+    with exactly(), torch.no_grad(), _random_state_kept(device):
         one, other = run(), run()
     if [*one] != [*other] or not all(_same(a, other[path]) for path, a in one.items()):
         rate = lambda m: getattr(m, "p", getattr(m, "dropout", 0))  # of nn.Dropout, of nn.LSTM
         drops = lambda m: m.training and isinstance(rate(m), float) and rate(m) > 0
-        found = [name or "it" for name, m in _modules(torch_side).items() if drops(m)]
+        dropping = [name or "it" for name, m in _modules(torch_side).items() if drops(m)]
         raise ValueError(
             "torch gives two different results for the same input"
-            + (f" (in train mode and dropping: {', '.join(found)})" if found else "")
+            + (f" (in train mode and dropping: {', '.join(dropping)})" if dropping else "")
             + ": call `.eval()` on the module, or take out what draws random numbers"
         )
     if not one:
@@ -140,8 +132,8 @@ def first_run(pair: Pair, torch_side: Any, dtype: str, device: str) -> Arrays:
     return one
 
 
-def laid_out(pair: Pair, torch_side: Any, results: Arrays, batch_first: bool | None) -> Pair:
-    """With names of the outputs, and what is known of axes: where time is, and what are states."""
+def laid_out(pair: Pair, torch_side: Any, outputs: Arrays, batch_first: bool | None) -> Pair:
+    """Adds the outputs' names, and what is known of axes: where time is, and which are states."""
     layers = [m for m in _modules(torch_side).values() if isinstance(m, nn.RNNBase)]
     directions = {
         (m.num_layers * (1 + m.bidirectional), width): 1 + m.bidirectional
@@ -149,12 +141,12 @@ def laid_out(pair: Pair, torch_side: Any, results: Arrays, batch_first: bool | N
         for width in (m.hidden_size, m.proj_size or m.hidden_size)
     }
     inputs = pair.draw("float64").inputs
-    later = [*[*inputs.items()][1:], *[*results.items()][1:]]  # x and y come first
+    later = [*[*inputs.items()][1:], *[*outputs.items()][1:]]  # x and y come first
     cells = {name: (len(a), a.shape[2]) for name, a in later if a.ndim == 3}
     states = {name: directions[size] for name, size in cells.items() if size in directions}
     if batch_first is None:
         batch_first = layers[0].batch_first if layers else True
-    return pair._replace(outputs=[*results], layout=Layout(batch_first, states=states))
+    return pair._replace(outputs=[*outputs], layout=Layout(batch_first, states=states))
 
 
 def run_both(
@@ -164,25 +156,24 @@ def run_both(
     data = pair.draw("float64")._replace(
         cotangents=cotangents or {}, differentiate=cotangents is not None
     )
-    with _own_randomness(device):
+    with _random_state_kept(device):
         reference = run_reference(pair._replace(draw=data.astype), dtype, device)
     return reference, run_jax(pair, reference)
 
 
-def _remarks(
-    pair: Pair, parameters: Parameters, torch_side: Any, reference: Reference, found: Arrays
-) -> list[str]:
-    """What may explain a disagreement, or make an agreement worth less."""
-    own, plain = parameters.own, reference.runs[0]
-    other = lambda name: name in found and found[name].dtype != plain[name].dtype
-    facts = {
+def _facts(
+    pair: Pair, parameters: Parameters, torch_side: Any, reference: Reference, results: Arrays
+) -> dict[str, list[str]]:
+    """Names for which a disagreement may have a known reason, or an agreement may say little."""
+    wanted = {name: a.dtype for name, a in reference.runs[0].items()}
+    return {
         "no gradient in torch, so that comparing it says nothing": [
             name.removeprefix("grad ") for name in still(pair, reference)
         ],
         "one number throughout, so that a mistake in it may not show; better at random": [
-            name for name, a in own.items() if a.size > 1 and (a == a.flat[0]).all()
+            name for name, a in parameters.arrays.items() if a.size > 1 and (a == a.flat[0]).all()
         ],
-        "not used by `mapping`": unused(pair, own),
+        "not used by `mapping`": unused(pair, parameters.arrays),
         "tied in torch, so that its gradients add up": [
             f"{name} = {first}" for name, first in parameters.tied.items()
         ],
@@ -190,14 +181,13 @@ def _remarks(
             name for name, m in _modules(torch_side).items() if m.training and _normalises(m)
         ],
         f"not {reference.dtype}, so that a dtype must stand in the JAX function": [
-            name for name in pair.outputs if other(name)
+            name for name in pair.outputs if name in results and results[name].dtype != wanted[name]
         ],
     }
-    return told(facts)
 
 
-def told(facts: Mapping[str, Sequence[str]]) -> list[str]:
-    """What there is to say, of no more names than can be read."""
+def remarks(facts: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each fact that holds for any name, with up to 8 names."""
     few = lambda names: ", ".join(names[:8]) + (f" and {len(names) - 8} more" * (len(names) > 8))
     return [f"{fact}: {few(names)}" for fact, names in facts.items() if names]
 
@@ -210,8 +200,8 @@ def _modules(torch_side: Any) -> dict[str, nn.Module]:
     return dict(torch_side.named_modules()) if isinstance(torch_side, nn.Module) else {}
 
 
-def _own_randomness(device: str) -> Any:
-    """The user's random numbers go on as if nothing had been run."""
+def _random_state_kept(device: str) -> Any:
+    """Lets the user's random numbers go on as if nothing had been run."""
     cuda = torch_device(device) == "cuda"
     return torch.random.fork_rng(range(torch.cuda.device_count()) if cuda else [])
 
@@ -226,35 +216,35 @@ def _output(path: str, leaf: Any) -> np.ndarray:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """But for what a GPU changes by adding in another order."""
+    """Whether both are equal, except for what a GPU changes by adding in another order."""
     a, b = (np.asarray(each, float) for each in (a, b))
     return a.shape == b.shape and np.allclose(a, b, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def _output_names(
-    torch_side: Any, paths: Sequence[str], given: Sequence[str] | None
+    torch_side: Any, paths: Sequence[str], outputs: Sequence[str] | None
 ) -> Sequence[str]:
-    """The user's, torch's for its layers, or the paths in the tree."""
-    if given is not None:
-        if len(given) != len(paths) or len({*given}) != len(given):
+    """The user's names, torch's names for its layers, or the paths in the tree."""
+    if outputs is not None:
+        if len(outputs) != len(paths) or len({*outputs}) != len(outputs):
             raise ValueError(
                 f"`outputs` must be {len(paths)} different names, one for each of torch's outputs "
-                f"({', '.join(path or 'a tensor' for path in paths)}), got {list(given)}"
+                f"({', '.join(path or 'a tensor' for path in paths)}), got {list(outputs)}"
             )
-        return given
+        return outputs
     if isinstance(torch_side, nn.RNNBase):
         return ["y", "h_n", "c_n"][: len(paths)]
     return ["y"] if len(paths) == 1 else [f"output {path}" for path in paths]
 
 
-def _given(results: Arrays, given: Mapping[str, Any] | None) -> Arrays:
-    """Cotangents of the floating outputs."""
-    rng, smooth = np.random.default_rng(1), {n: a for n, a in results.items() if floating(a)}
-    if given is None:
+def _cotangents(outputs: Arrays, cotangents: Mapping[str, Any] | None) -> Arrays:
+    """The user's cotangents of the floating outputs, 0 for those left out; or random ones."""
+    rng, smooth = np.random.default_rng(1), {n: a for n, a in outputs.items() if floating(a)}
+    if cotangents is None:
         return {name: rng.standard_normal(a.shape) for name, a in smooth.items()}
-    for name, a in given.items():
+    for name, a in cotangents.items():
         if name not in smooth or np.shape(a) != smooth[name].shape:
             shapes = ", ".join(f"{n} {list(a.shape)}" for n, a in smooth.items())
             raise ValueError(f"`cotangents` has {name} {list(np.shape(a))}, wanted among {shapes}")
-    arrays = {name: to_array(a) for name, a in given.items()}
+    arrays = {name: to_array(a) for name, a in cotangents.items()}
     return {name: arrays.get(name, np.zeros(a.shape)) for name, a in smooth.items()}

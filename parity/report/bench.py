@@ -1,4 +1,4 @@
-"""What `bench` has measured: tables, JSON, a comparison with an earlier run, a picture."""
+"""The bench's results: tables, JSON, a comparison with an earlier run, a picture."""
 
 import importlib.metadata
 import json
@@ -24,21 +24,19 @@ from .tables import processor
 
 OURS = ("jaxrnn", "jaxrnn scan")
 TORCHES = ("torch", "torch.compile")
-BUSY = 0.3  # of a core, at work before anything was started
-DRIFT = 0.1  # by which the calibration may change from start to end
+BUSY = 0.3  # load before the start, in cores, that calls for a warning
+DRIFT = 0.1  # how much the calibration may change from start to end
 
 Machine = dict[str, Any]
 
 
 def machine(settings: Settings, names: Sequence[str]) -> Machine:
-    """What the figures were measured with; to be asked before anything is started."""
-    model = processor()
-    if settings.device != "cpu":
-        model = jax.devices(settings.device)[0].device_kind
+    """Describes the machine and the packages; its load is that before anything is started."""
+    cpu = settings.device == "cpu"
     packages = sorted({DISTRIBUTIONS[name] for name in names} | {"jaxlib", "numpy"})
     return {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "device": model,
+        "device": processor() if cpu else jax.devices(settings.device)[0].device_kind,
         "cores": os.cpu_count(),
         "threads": settings.threads,
         "load": os.getloadavg()[0],
@@ -49,7 +47,7 @@ def machine(settings: Settings, names: Sequence[str]) -> Machine:
 
 
 def about(machine: Machine) -> str:
-    """The lines that stand before all tables."""
+    """Returns the lines above all tables."""
     versions = {"python": machine["python"], **machine["versions"]}
     flags = f", XLA_FLAGS={machine['xla_flags']}" if machine["xla_flags"] else ""
     return (
@@ -61,20 +59,23 @@ def about(machine: Machine) -> str:
 
 
 def warnings(machine: Machine) -> list[str]:
-    """What may have disturbed the figures."""
-    found = []
+    """Returns what may have disturbed the figures."""
+    lines = []
     if machine["load"] > BUSY:
-        found.append(f"the machine was busy before the start: load {machine['load']:.2f}")
-    for name, unit in (("gflops", "GFLOP/s"), ("gb_per_s", "GB/s")):
+        lines.append(f"the machine was busy before the start: load {machine['load']:.2f}")
+    for name, what, unit in (("gflops", "product", "GFLOP/s"), ("gb_per_s", "copy", "GB/s")):
         before, after = machine[name], machine["at_end"][name]
-        if abs(math.log(after / before)) > math.log1p(DRIFT):
-            what = "a product" if name == "gflops" else "a copy"
-            found.append(f"{what} went from {before:.0f} to {after:.0f} {unit}: repeat this idle")
-    return found
+        if _drifted(before, after):
+            lines.append(f"a {what} went from {before:.0f} to {after:.0f} {unit}: repeat this idle")
+    return lines
+
+
+def _drifted(before: float, after: float) -> bool:
+    return abs(math.log(after / before)) > math.log1p(DRIFT)
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
-    """All figures, then how many times faster jaxrnn is."""
+    """Prints all figures, then how many times faster jaxrnn is."""
     for mode, cell in dict.fromkeys((row.mode, row.cell) for row in rows):
         _print(console, _figures([r for r in rows if (r.mode, r.cell) == (mode, cell)]))
     for line in _notes(rows):
@@ -88,16 +89,19 @@ def _figures(rows: Sequence[Row]) -> Table:
     """A line for each implementation, shape by shape."""
     heads = "trace s", "compile s", "first ms", "median ms", "p10–p90 ms", "µs/step"
     heads = "", *heads, "seqs /s", "GFLOP /s", "of peak", "temp MB", "error"
-    table = _table(f"{rows[0].cell}, {rows[0].mode}", *heads)
+    table = _table(f"{rows[0].cell}, {rows[0].mode}", heads)
     for shape in dict.fromkeys(row.shape for row in rows):
         table.add_row(shape, style="bold")
         for row in (row for row in rows if row.shape == shape):
-            times = [row.first, row.median, row.p10, row.p90]
-            first, median, p10, p90 = (_figure(t and t * 1e3) for t in times)
+            name = f"{row.implementation} ({row.picked})" if row.picked else row.implementation
             table.add_row(
-                *(f"  {_name(row)}", _figure(row.trace), _figure(row.compile), first, median),
-                "–" if row.p10 is None else f"{p10}–{p90}",
-                *(_figure(row.us_per_step), _figure(row.sequences_per_s), _figure(row.gflops)),
+                f"  {name}",
+                _figure(row.trace),
+                _figure(row.compile),
+                _ms(row.first),
+                _ms(row.median),
+                "–" if row.p10 is None else f"{_ms(row.p10)}–{_ms(row.p90)}",
+                *map(_figure, (row.us_per_step, row.sequences_per_s, row.gflops)),
                 "–" if row.of_peak is None else f"{row.of_peak:.0%}",
                 _figure(None if row.temp_bytes is None else row.temp_bytes / 1e6),
                 "–" if row.error is None else f"{row.error:.0e}",
@@ -108,26 +112,26 @@ def _figures(rows: Sequence[Row]) -> Table:
 def _ratios(rows: Sequence[Row]) -> Table:
     """A line for each network, a column for each other; the geometric means last."""
     names = [name for name in dict.fromkeys(r.implementation for r in rows) if name != "jaxrnn"]
-    table = _table(f"{rows[0].mode}: × faster than", "", "jaxrnn ms", *names, "best JAX")
+    table = _table(f"{rows[0].mode}: × faster than", ["", "jaxrnn ms", *names, "best JAX"])
     columns: dict[str, list[float]] = {name: [] for name in (*names, "best JAX")}
     for cell, shape in dict.fromkeys((row.cell, row.shape) for row in rows):
-        found = {r.implementation: r for r in rows if (r.cell, r.shape) == (cell, shape)}
-        ours, texts = found["jaxrnn"], []
-        ratios = {name: row.ratio for name, row in found.items() if row.ratio}
+        line = {r.implementation: r for r in rows if (r.cell, r.shape) == (cell, shape)}
+        ratios = {name: row.ratio for name, row in line.items() if row.ratio}
         peers = [ratio for name, ratio in ratios.items() if name not in (*OURS, *TORCHES)]
+        texts = []
         for name, column in columns.items():
-            ratio = ratios.get(name) if name in found else min(peers, default=None)
+            ratio = ratios.get(name) if name in line else min(peers, default=None)
             column += [ratio] if ratio else []
-            star = "*" if name in found and found[name].remark else ""
+            star = "*" if name in line and line[name].remark else ""
             texts.append(f"{ratio:.2f}{star}" if ratio else "–")
-        table.add_row(f"{cell} {shape}", _figure(ours.median and ours.median * 1e3), *texts)
+        table.add_row(f"{cell} {shape}", _ms(line["jaxrnn"].median), *texts)
     means = [f"{geometric_mean(column):.2f}" if column else "–" for column in columns.values()]
     table.add_row("geometric mean", "", *means, style="bold")
     return table
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    """Why jaxrnn ran what it ran, and why others have no error, or nothing."""
+    """Returns why jaxrnn picked its implementations, and why others lack figures."""
     notes: dict[str, list[str]] = {}
     for row in rows:
         where = f"{row.cell} {row.shape}"
@@ -139,8 +143,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return [f"{note} ({'; '.join(dict.fromkeys(where))})" for note, where in notes.items()]
 
 
-def _table(title: str, *heads: str) -> Table:
-    """Whose lines are never folded, since a file has no width."""
+def _table(title: str, heads: Sequence[str]) -> Table:
+    """Makes a table whose lines are never folded, since a file has no width."""
     table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for head in heads:
         table.add_column(
@@ -155,26 +159,26 @@ def _print(console: Console, table: Table) -> None:
     console.print(table)
 
 
-def _name(row: Row) -> str:
-    return f"{row.implementation} ({row.picked})" if row.picked else row.implementation
-
-
 def _figure(value: float | None) -> str:
-    """With three digits, or all before the point."""
+    """Formats a number with three digits, or with all before the point."""
     return "–" if value is None else f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _ms(seconds: float | None) -> str:
+    return _figure(seconds and seconds * 1e3)
+
+
 def write(path: pathlib.Path, machine: Machine, rows: Iterable[Row]) -> None:
-    """Everything, as JSON."""
+    """Writes everything as JSON."""
     plain = {"machine": machine, "rows": [row._asdict() for row in rows]}
     path.write_text(json.dumps(plain, indent=1))
 
 
 def read(path: pathlib.Path) -> tuple[Machine, list[Row]]:
-    """What `write` has written.
+    """Reads what `write` wrote.
 
     Raises:
-        ValueError: another file.
+        ValueError: the file is another one.
     """
     try:
         plain = json.loads(path.read_text())
@@ -186,45 +190,45 @@ def read(path: pathlib.Path) -> tuple[Machine, list[Row]]:
 
 
 def change(old: Row, new: Row) -> tuple[float, str]:
-    """How many times faster it has become, and whether that is beyond the spread of both runs."""
+    """Returns how many times faster `new` is, and whether that exceeds the spread of both runs."""
     if not old.median or not new.median:
         return math.nan, "not measured"
-    wide = lambda row: (row.p90 - row.p10) / 2 / row.median
-    ratio, noise = old.median / new.median, 1 + math.hypot(wide(old), wide(new))
+    spread = lambda row: (row.p90 - row.p10) / 2 / row.median
+    ratio, noise = old.median / new.median, 1 + math.hypot(spread(old), spread(new))
     return ratio, "faster" if ratio > noise else "slower" if ratio < 1 / noise else "within noise"
 
 
 def show_changes(
     console: Console, before: tuple[Machine, list[Row]], machine: Machine, rows: Sequence[Row]
 ) -> None:
-    """A line for each row that both runs have."""
+    """Prints a line for each row that both runs have, and what else has changed."""
     key = lambda row: (row.cell, row.mode, row.shape, row.implementation)
-    earlier = {key(row): row for row in before[1]}
-    if not any(key(row) in earlier for row in rows):
-        console.print(f"nothing of this was measured on {before[0]['date']}")
+    earlier, old = before[0], {key(row): row for row in before[1]}
+    rows = [row for row in rows if key(row) in old]
+    if not rows:
+        console.print(f"nothing of this was measured on {earlier['date']}")
         return
-    table = _table(f"since {before[0]['date']}", "", "ms", "now", "× faster", "")
-    for row in (row for row in rows if key(row) in earlier):
-        old = earlier[key(row)]
-        ratio, verdict = change(old, row)
+    table = _table(f"since {earlier['date']}", ["", "ms", "now", "× faster", ""])
+    for row in rows:
+        ratio, verdict = change(old[key(row)], row)
         style = {"faster": "green", "slower": "red"}.get(verdict)
-        figures = (_figure(r.median and r.median * 1e3) for r in (old, row))
-        table.add_row(" ".join(key(row)), *figures, f"{ratio:.2f}", verdict, style=style)
+        times = (_ms(old[key(row)].median), _ms(row.median))
+        table.add_row(" ".join(key(row)), *times, f"{ratio:.2f}", verdict, style=style)
     _print(console, table)
     for name in ("device", "threads", "xla_flags", "python"):
-        if before[0][name] != machine[name]:
-            console.print(f"not the same: {name} was {before[0][name]}, is {machine[name]}")
+        if earlier[name] != machine[name]:
+            console.print(f"not the same: {name} was {earlier[name]}, is {machine[name]}")
     versions = machine["versions"]
-    for name, version in before[0]["versions"].items():
+    for name, version in earlier["versions"].items():
         if version != versions.get(name, version):
             console.print(f"not the same: {name} was {version}, is {versions[name]}")
-    speeds = before[0]["gflops"], machine["gflops"]
-    if abs(math.log(speeds[0] / speeds[1])) > math.log1p(DRIFT):
-        console.print("not as fast: a product reached {:.0f} GFLOP/s, now {:.0f}".format(*speeds))
+    speed, now = earlier["gflops"], machine["gflops"]
+    if _drifted(speed, now):
+        console.print(f"not as fast: a product reached {speed:.0f} GFLOP/s, now {now:.0f}")
 
 
 def plot(path: pathlib.Path, rows: Sequence[Row]) -> None:
-    """The ratios over the grid."""
+    """Draws the ratios over the grid."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
@@ -235,9 +239,9 @@ def plot(path: pathlib.Path, rows: Sequence[Row]) -> None:
     panels = figure.subplots(len(modes), sharex=True, squeeze=False)[:, 0]
     for axes, mode in zip(panels, modes, strict=True):
         for name in others:
-            found = [r for r in rows if (r.mode, r.implementation) == (mode, name) and r.ratio]
-            places = [networks.index(f"{row.cell} {row.shape}") for row in found]
-            axes.plot(places, [row.ratio for row in found], "o", label=name, markersize=4)
+            timed = [r for r in rows if (r.mode, r.implementation) == (mode, name) and r.ratio]
+            places = [networks.index(f"{row.cell} {row.shape}") for row in timed]
+            axes.plot(places, [row.ratio for row in timed], "o", label=name, markersize=4)
         axes.axhline(1, color="black", linewidth=0.8)
         axes.set(yscale="log", title=mode, ylabel="its time by jaxrnn's")
         axes.yaxis.set_major_formatter(ScalarFormatter())

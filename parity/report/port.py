@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ..criterion import Arrays, Block, Verdict
-from ..pair import Pair, Reference, cuts_of, judge_run
+from ..pair import Pair, Reference, Result, cuts_of, judge_run
 from . import html, tables
 from .blocks import plain_block, ratio, text_table, worst_blocks
 from .maps import Map, map_of
@@ -27,34 +27,44 @@ class Row(NamedTuple):
 class Report(NamedTuple):
     """Whether a port agrees, and where it does not.
 
-    `outputs` and `gradients` hold every block that was judged, what is wrong and what could not be
-    judged; `remarks` what may explain it; `about` versions and settings.
+    `result` holds the verdicts on `outputs` and `gradients`: every block that was judged, what is
+    wrong and what could not be judged. `remarks` may explain it; `about` has versions and settings.
     """
 
-    name: str
-    outputs: Verdict
-    gradients: Verdict
+    result: Result
     shapes: Mapping[str, tuple[int, ...]]
     remarks: Sequence[str]
     about: Mapping[str, str]
     maps: Sequence[Map]
 
     @property
+    def name(self) -> str:
+        return self.result.name
+
+    @property
+    def outputs(self) -> Verdict:
+        return self.result.outputs
+
+    @property
+    def gradients(self) -> Verdict:
+        return self.result.gradients
+
+    @property
     def wrong(self) -> list[str]:
-        return self.outputs.wrong + self.gradients.wrong
+        return self.result.wrong
 
     @property
     def unjudged(self) -> list[str]:
-        return self.outputs.unjudged + self.gradients.unjudged
+        return self.result.unjudged
 
     @property
     def passed(self) -> bool:
-        """All agrees, and all could be judged."""
-        return not self.wrong and not self.unjudged
+        """Whether all agrees and all could be judged."""
+        return self.result.passed
 
     @property
     def blocks(self) -> list[Block]:
-        return self.outputs.blocks + self.gradients.blocks
+        return self.result.verdict.blocks
 
     @property
     def first(self) -> str | None:
@@ -94,13 +104,13 @@ class Report(NamedTuple):
         return page([self])
 
 
-def report_of(pair: Pair, reference: Reference, found: Arrays, remarks: Sequence[str]) -> Report:
-    """Judges what JAX found."""
-    outputs, gradients, _ = judge_run(pair, reference, found)
+def report_of(pair: Pair, reference: Reference, results: Arrays, remarks: Sequence[str]) -> Report:
+    """Judges the arrays of the JAX side, and says where they differ."""
+    result = judge_run(pair, reference, results)
     plain = reference.runs[0]
     cut = cuts_of(pair, reference)
     shapes = {name: a.shape for name, a in plain.items()}
-    bare = Report(pair.name, outputs, gradients, shapes, remarks, _about(reference), [])
+    bare = Report(result, shapes, remarks, _about(reference), [])
     shown = [
         row.tensor
         for row in bare.rows()
@@ -110,7 +120,7 @@ def report_of(pair: Pair, reference: Reference, found: Arrays, remarks: Sequence
     shown.sort(key=lambda name: name.removeprefix("grad ") in reference.data.params)  # come last
     blocks = lambda name: [block for block in bare.blocks if block.tensor == name]
     return bare._replace(
-        maps=[map_of(reference.truth[n], found[n], cut(n), blocks(n)) for n in shown]
+        maps=[map_of(reference.truth[n], results[n], cut(n), blocks(n)) for n in shown]
     )
 
 

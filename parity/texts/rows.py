@@ -4,7 +4,7 @@ A system that a text describes is a row, such as 1.8: the eighth of text 001.
 """
 
 from ..pair import Pair
-from . import ingredients, models, preparation, sequences, trainings
+from . import models, preparation, sequences, trainings
 
 
 TEXTS = {
@@ -48,7 +48,7 @@ TEXTS = {
 
 def pairs() -> list[Pair]:
     """All pairs, in the order of `TEXTS`; every row has at least one."""
-    modules = (models, sequences, trainings, ingredients, preparation)
+    modules = (models, sequences, trainings, preparation)
     order = list(TEXTS)
     every = [pair for module in modules for pair in module.pairs()]
     return sorted(every, key=lambda pair: order.index(pair.group))

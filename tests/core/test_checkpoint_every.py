@@ -13,7 +13,7 @@ from jaxrnn import models
 
 
 RNN, GRU, LSTM = (LAYERS[name].replace(num_layers=1) for name in ("rnn tanh", "gru", "lstm proj"))
-LSTM = LSTM.replace(bidirectional=False)
+GRU, LSTM = GRU.replace(bidirectional=False), LSTM.replace(bidirectional=False)
 
 
 @functools.cache
@@ -76,7 +76,7 @@ def test_memory_grows_as_the_root_of_time():
 def test_sequence_model():
     """It hands the option on."""
     layers, x, _ = draw(GRU)
-    params = {"gru": layers, "fc": {"weight": np.ones((2, 10))}}
+    params = {"gru": layers, "fc": {"weight": np.ones((2, 5))}}
     model = lambda params, every: models.sequence_model(params, x, checkpoint_every=every)
     trace = lambda every: str(jax.make_jaxpr(functools.partial(model, every=every))(params))
     assert trace(2) != trace(None)

@@ -18,14 +18,19 @@ STEPS = {"rnn tanh": tanh_step, "rnn relu": relu_step, "lstm": lstm_step, "gru":
 TIME, BATCH = 6, 4
 
 
+def over_time(implementation, name, reverse=False, return_all_states=False):
+    """(params, x, state, valid) → every, final."""
+    options = {"reverse": reverse, "return_all_states": return_all_states}
+    return functools.partial(IMPLEMENTATIONS[implementation].run, STEPS[name], **options)
+
+
 def derivatives(implementation, name, ragged):
     """Values with tangents, gradients with tangents; ragged, reversed, masked and all states."""
 
     def f(leaves):
         params, x, state = leaves
-        options = {"reverse": ragged, "return_all_states": ragged}
         params = params | {"mask_hh": mask} if ragged else params
-        return IMPLEMENTATIONS[implementation].run(STEPS[name], params, x, state, valid, **options)
+        return over_time(implementation, name, ragged, ragged)(params, x, state, valid)
 
     rng = np.random.default_rng(0)
     cell = LAYERS[name].cell.replace(bias=ragged)
@@ -48,22 +53,18 @@ def derivatives(implementation, name, ragged):
 scanned = functools.cache(functools.partial(derivatives, "scan"))
 
 
-@pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize(
-    ("flat", "merged", "ragged"),
-    [
-        (None, True, False),
-        (None, True, True),
-        (BATCH, True, True),
-        (BATCH, False, True),
-        (BATCH, True, False),
-        (BATCH, False, False),
-    ],
-)
+# A GRU's products cannot be merged; an LSTM stands for the others in all layouts.
+LAYOUTS = [
+    *((name, flat, name != "gru") for name in STEPS for flat in (None, BATCH)),
+    ("lstm", BATCH, False),
+]
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(("name", "flat", "merged"), LAYOUTS)
 def test_derivatives(name, flat, merged, ragged, monkeypatch):
     """Forward mode, reverse mode and one over the other, by every leaf, over chunks of time."""
-    layout = flat, merged and name != "gru"
-    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: layout)
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, merged))
     monkeypatch.setattr(_fused, "ROWS", 2 * BATCH)
     assert_close(derivatives("fused", name, ragged), scanned(name, ragged))
 
@@ -73,22 +74,25 @@ def test_derivatives(name, flat, merged, ragged, monkeypatch):
     ("batch", "large", "flat"), [(4, 2**18, None), (32, 2**18, 32), (4, 1, 4), (0, 1, None)]
 )
 def test_layout(name, batch, large, flat, monkeypatch):
-    """Flat for large weights and for wide batches of uneven rows; with lengths, over chunks."""
+    """Flat for large weights and for wide batches of uneven rows."""
     monkeypatch.setattr(_fused, "LARGE", large)
+    params, x, _ = draw(LAYERS[name].cell, batch=batch)
+    assert _fused._layout(_fused.CELLS[STEPS[name]], params, x[None])[0] == flat
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("batch", [0, 32])
+def test_layout_that_is_picked(name, batch, monkeypatch):
+    """With lengths, over chunks."""
     monkeypatch.setattr(_fused, "ROWS", 8)
-    layer = LAYERS[name]
-    params, x, state = draw(layer.cell, batch=batch)
+    params, x, state = draw(LAYERS[name].cell, batch=batch)
     x = jnp.stack([x, jnp.sin(x), jnp.cos(x), -x])
-    assert _fused._layout(_fused.CELLS[STEPS[name]], params, x)[0] == flat
     valid = jnp.arange(4)[:, None, None] < (jnp.arange(batch) % 5)[:, None]
 
-    def f(implementation, *leaves):
-        options = {"reverse": False, "return_all_states": False}
-        return IMPLEMENTATIONS[implementation].run(STEPS[name], *leaves, valid, **options)
-
     def both(implementation):
-        gradient = jax.grad(lambda *leaves: score(f(implementation, *leaves)), (0, 1, 2))
-        return jax.jit(lambda *a: (f(implementation, *a), gradient(*a)))(params, x, state)
+        f = lambda *leaves: over_time(implementation, name)(*leaves, valid)
+        gradient = jax.grad(lambda *leaves: score(f(*leaves)), (0, 1, 2))
+        return jax.jit(lambda *leaves: (f(*leaves), gradient(*leaves)))(params, x, state)
 
     assert_close(both("fused"), both("scan"))
 
@@ -97,9 +101,9 @@ def loss(implementation, name, time, batch):
     """A function of params, x and state, and these."""
     params, _, state = draw(LAYERS[name].cell, batch=batch)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((time, batch, INPUT)))
-    way, options = IMPLEMENTATIONS[implementation], {"reverse": False, "return_all_states": False}
-    outputs = lambda *leaves: way.run(STEPS[name], *leaves, None, **options)
-    return lambda *leaves: score(jax.tree.map(jnp.square, outputs(*leaves))), (params, x, state)
+    f = over_time(implementation, name)
+    squares = lambda *leaves: jax.tree.map(jnp.square, f(*leaves, None))
+    return lambda *leaves: score(squares(*leaves)), (params, x, state)
 
 
 def test_gradient_by_one_argument(monkeypatch):
@@ -124,18 +128,16 @@ def test_memory_of_gradients(name):
     assert fused.temp_size_in_bytes < scan.temp_size_in_bytes
 
 
-@pytest.mark.parametrize(("flat", "merged"), [(None, False), (BATCH, False), (BATCH, True)])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(("name", "flat", "merged"), LAYOUTS)
 def test_what_is_not_valid_is_inert(name, flat, merged, monkeypatch):
     """NaN in the padding, and in the state of an empty sequence, reaches no gradient."""
-    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, merged and name != "gru"))
+    monkeypatch.setattr(_fused, "_layout", lambda cell, params, x: (flat, merged))
     params, _, state = draw(LAYERS[name].cell, batch=BATCH)
     x = np.random.default_rng(0).standard_normal((TIME, BATCH, INPUT))
     valid = jnp.arange(TIME)[:, None, None] < jnp.array([4, 0, TIME, 1])[:, None]
 
     def f(params, x, state):
-        options = {"reverse": False, "return_all_states": False}
-        y, _ = IMPLEMENTATIONS["fused"].run(STEPS[name], params, x, state, valid, **options)
+        y, _ = over_time("fused", name)(params, x, state, valid)
         return score(jnp.where(valid, y, 0.0))
 
     @jax.jit

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from helpers import assert_close, draw, every_layer_of_torch, score, typical_layers
+from helpers import assert_close, draw, score, typical_layers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,7 +54,7 @@ def layer_cases(draw):
 
 @pytest.mark.slow
 @given(layer_cases())
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_random_layers(case):
     check(case)
 
@@ -68,14 +68,11 @@ def test_smallest(layer, time, batch):
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # that oneDNN has none, torch says once
-@every_layer_of_torch
+@typical_layers
 def test_path_of_a_user(layer):
     """A module's state_dict, loaded and called; gradients come back under torch's names."""
-    s, options = layer.structure, {}
-    if s.kind == "rnn":
-        options["nonlinearity"] = layer.nonlinearity
-    if s.proj_size:
-        options["proj_size"] = s.proj_size
+    s = layer.structure
+    options = {"proj_size": s.proj_size} if s.proj_size else {}
     build = getattr(torch.nn, s.torch_name)
     torch.manual_seed(0)
     module = build(s.input_size, s.hidden_size, num_layers=2, bidirectional=True, **options)

@@ -1,4 +1,4 @@
-"""The voices: all agree, and one that is wrong is named, whichever it is."""
+"""The voices: all agree, and a wrong one is named, whichever it is."""
 
 import io
 import json
@@ -12,34 +12,34 @@ from parity.backends import torch as torch_backend
 from parity.backends.data import draw
 from parity.commands import voices as command
 from parity.frameworks import voices
-from parity.frameworks.voices import (
-    Job,
-    Voice,
-    Voiced,
-    alone,
-    listen,
-    networks,
-    weigh,
-)
+from parity.frameworks.voices import Answer, Job, Voice, alone, networks, run, weigh
 
 
-[RNN_ONE, RNN_TWO, RNN_LENGTHS] = networks(["rnn"])
-[LSTM_ONE, LSTM_TWO, LSTM_LENGTHS] = networks(["lstm"])
+def short(kinds):
+    """The networks of these kinds on three short sequences; numpy takes long for long ones."""
+    return [
+        case._replace(time=3, batch=3, lengths=case.lengths and (2, 3, 1))
+        for case in networks(kinds)
+    ]
+
+
+[RNN_ONE, RNN_TWO, RNN_LENGTHS] = short(["rnn"])
+[LSTM_ONE, LSTM_TWO, LSTM_LENGTHS] = short(["lstm"])
 
 
 @pytest.fixture(autouse=True)
 def usual(monkeypatch):
-    """A usual terminal; and what a worker sets, undone."""
+    """A usual terminal; and the variable that a worker sets is restored."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
 
 
 def statuses(case, dtype, *names):
-    return {r.voice: r.status for r in listen(Job(case, dtype, names))}
+    return {r.voice: r.status for r in run(Job(case, dtype, names))}
 
 
 def swapped(case, data):
-    """Two gates are."""
+    """Swaps gates."""
     first, *others = np.split(data.params["weight_ih_l0"], case.structure.gates)
     turned = {"weight_ih_l0": np.concatenate([*others, first])}
     return torch_backend.run_case(case, data._replace(params=data.params | turned))
@@ -67,28 +67,29 @@ WRONG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_all_agree():
-    """In float64, which the bench does not see; in float32 it holds the peers against torch."""
-    found = statuses(LSTM_TWO, "float64", *voices.VOICES)
-    assert found == dict.fromkeys(voices.VOICES, "agrees") | dict.fromkeys(
+    """In float64; the tests of the peers compare them with torch in float32."""
+    results = statuses(LSTM_TWO, "float64", *voices.VOICES)
+    assert results == dict.fromkeys(voices.VOICES, "agrees") | dict.fromkeys(
         voices.FLOAT32_ONLY, "other"
     )
 
 
 @pytest.mark.parametrize("kind", voices.KINDS)
 def test_onnxruntime(kind):
-    *_, lengths = networks([kind])
+    *_, lengths = short([kind])
     names = ("numpy", "torch", "onnxruntime")
     assert statuses(lengths, "float32", *names) == dict.fromkeys(names, "agrees")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_keras_is_rightly_silent(monkeypatch):
-    """Once it computes tanh in float64, it is to be heard."""
+    """Once keras computes tanh in float64, it should be compared."""
     monkeypatch.delitem(voices.FLOAT32_ONLY, "keras")
     job = Job(LSTM_ONE, "float64", ("numpy", "torch", "keras"))
-    results = listen(job)
+    results = run(job)
     assert alone(results) == ["lstm, one layer [float64]: keras stands alone, the other 2 agree"]
     assert 1e-9 < results[-1].error < 1e-6
 
@@ -96,14 +97,14 @@ def test_keras_is_rightly_silent(monkeypatch):
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("name", ["numpy", "torch", "linen"])
 def test_a_wrong_voice_is_named(monkeypatch, name, wrong):
-    """Be it the truth itself; ONNX Runtime, which has no gradients, is no judge."""
+    """Even where it is the truth itself; ONNX Runtime has no gradients and cannot judge them."""
     for voice in "numpy", "torch", "linen":
         monkeypatch.setitem(voices.VOICES, voice, Voice(torch_backend.run_case, ("torch",)))
     silent = lambda case, data: without_gradients(torch_backend.run_case(case, data))
     monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(silent, ("torch",)))
     monkeypatch.setitem(voices.VOICES, name, Voice(wrong, ("torch",)))
     monkeypatch.setattr(voices, "FLOAT32_ONLY", {})
-    results = listen(Job(LSTM_ONE, "float64", ("onnxruntime", "numpy", "torch", "linen")))
+    results = run(Job(LSTM_ONE, "float64", ("onnxruntime", "numpy", "torch", "linen")))
     [line] = alone(results)
     assert line == f"lstm, one layer [float64]: {name} stands alone, the other 3 agree"
 
@@ -112,9 +113,9 @@ def test_no_majority():
     data = draw(RNN_ONE, "float64")
     right = torch_backend.run_case(RNN_ONE, data)
     wrong = {name: a * 1.01 for name, a in right.items()}
-    said = {"one": right, "two": right, "three": wrong, "four": wrong}
-    assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
-    silent = {name: without_gradients(right) for name in said}
+    answers = {"one": right, "two": right, "three": wrong, "four": wrong}
+    assert {why for why, _ in weigh(RNN_ONE, "float64", data, answers).values()} == {"no majority"}
+    silent = {name: without_gradients(right) for name in answers}
     assert {why for why, _ in weigh(RNN_ONE, "float64", data, silent).values()} == {"no majority"}
     assert weigh(RNN_ONE, "float64", data, {}) == {}
 
@@ -123,12 +124,12 @@ def test_what_nobody_can_judge_has_no_majority():
     data = draw(RNN_ONE, "float64")
     right = torch_backend.run_case(RNN_ONE, data)
     broken = right | {"h_n": right["h_n"] * np.nan}
-    said = dict.fromkeys(["one", "two", "three"], broken)
-    assert {why for why, _ in weigh(RNN_ONE, "float64", data, said).values()} == {"no majority"}
+    answers = dict.fromkeys(["one", "two", "three"], broken)
+    assert {why for why, _ in weigh(RNN_ONE, "float64", data, answers).values()} == {"no majority"}
 
 
 def test_many_differ():
-    result = lambda voice, status: voices.Voiced("rnn", "rnn", "float32", voice, status)
+    result = lambda voice, status: voices.Answer("rnn", "rnn", "float32", voice, status)
     apart = [result("a", "DIFFERS"), result("b", "DIFFERS")]
     others = [result(name, "agrees") for name in "cde"]
     assert alone([*apart, *others]) == ["rnn [float32]: a, b differ from the 3 that agree"]
@@ -141,7 +142,7 @@ def test_who_breaks_does_not_silence_the_others(monkeypatch):
         raise RuntimeError("out of\nmemory")
 
     monkeypatch.setitem(voices.VOICES, "linen", Voice(broken, ("flax",)))
-    results = listen(Job(RNN_ONE, "float32", ("numpy", "torch", "linen")))
+    results = run(Job(RNN_ONE, "float32", ("numpy", "torch", "linen")))
     assert [r.status for r in results] == ["agrees", "agrees", "failed"]
     assert results[-1].why == "RuntimeError: out of"
 
@@ -151,7 +152,12 @@ NAMES = ["numpy", "torch", "haiku", "onnxruntime"]
 ASKED = [word for name in NAMES for word in ("--voice", name)]
 
 
-def test_command(capsys, tmp_path):
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(voices, "networks", short)
+
+
+def test_command(capsys, tmp_path, few):
     path = tmp_path / "voices.json"
     assert main([*COMMAND, *ASKED, "--json", str(path)]) == 0
     out = capsys.readouterr().out
@@ -166,7 +172,7 @@ def test_command(capsys, tmp_path):
     assert len(written["results"]) == 12
 
 
-def test_command_names_who_is_wrong(capsys, monkeypatch):
+def test_command_names_who_is_wrong(capsys, monkeypatch, few):
     monkeypatch.setitem(voices.VOICES, "onnxruntime", Voice(swapped_rnn, ("onnxruntime",)))
     assert main([*COMMAND, *ASKED]) == 1
     out = " ".join(capsys.readouterr().out.split())  # however the lines are folded
@@ -192,13 +198,13 @@ def test_command_names_who_breaks(capsys, monkeypatch):
 @pytest.mark.parametrize("dtypes", [voices.WIDTHS, ["float32"]])
 def test_nothing_is_cut(dtypes):
     """The widest table: every kind, dtype and verdict."""
-    told = ("agrees", "DIFFERS", "failed", "other")
+    statuses = ("agrees", "DIFFERS", "failed", "other")
     results = [
-        Voiced(case.group, case.structure.kind, dtype, voice, status, "it has none", 1.5e-16, 1.2)
+        Answer(case.group, case.structure.kind, dtype, voice, status, "it has none", 1.5e-16, 1.2)
         for case in networks([*voices.KINDS])
         for dtype in dtypes
         for voice in voices.VOICES
-        for status in told
+        for status in statuses
     ]
     console = Console(width=80, file=io.StringIO(), soft_wrap=True)  # as in __main__
     command._show(console, results)

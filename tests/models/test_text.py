@@ -1,13 +1,12 @@
-"""Law: a vocabulary numbers words as a plain count does, and every text comes back from its ids."""
+"""Law: a vocabulary is what a plain count gives, and every text comes back from its ids."""
 
-import functools
 import json
 import pathlib
 
 import numpy as np
 import pytest
 import torch
-from helpers import assert_refused
+from helpers import assert_refused, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import rnn
@@ -126,8 +125,8 @@ def test_collate_pads_or_truncates(max_length):
     wanted = [(s.tolist() + [0] * max_length)[:max_length] for s in sequences]
     np.testing.assert_array_equal(ids, np.array(wanted, np.int32), strict=True)
     np.testing.assert_array_equal(lengths, np.array([3, 0, 5, 1], np.int32).clip(max=max_length))
-    for sequence, row, length in zip(sequences, ids, lengths, strict=True):
-        np.testing.assert_array_equal(row[:length], sequence[:length])
+    for sequence, line, length in zip(sequences, ids, lengths, strict=True):
+        np.testing.assert_array_equal(line[:length], sequence[:length])
 
 
 odd_text = st.text(st.characters(exclude_categories=()), max_size=4)
@@ -135,9 +134,9 @@ odd_text = st.text(st.characters(exclude_categories=()), max_size=4)
 
 @given(st.lists(odd_text, min_size=2, max_size=6, unique=True))
 @random_cases
-def test_file_round_trip(tmp_path_factory, found):
+def test_file_round_trip(tmp_path_factory, listed):
     path = tmp_path_factory.getbasetemp() / "vocabulary.json"
-    vocabulary = {word: i for i, word in enumerate(found)}
+    vocabulary = {word: i for i, word in enumerate(listed)}
     save_vocabulary(path, vocabulary)
     assert list(load_vocabulary(path).items()) == list(vocabulary.items())
 
@@ -163,16 +162,12 @@ def load_content(content):
     return load_vocabulary(path)
 
 
-def load_words(found):
-    return load_content({"kind": "jaxrnn vocabulary, version 1", "words": found})
-
-
-def row(name, error, message, function, *args, **options):
-    return pytest.param(functools.partial(function, *args, **options), error, message, id=name)
+def load_words(listed):
+    return load_content({"kind": "jaxrnn vocabulary, version 1", "words": listed})
 
 
 DAMAGED = "`path` a.json is damaged, or is no file of save_vocabulary"
-# What a message must hold, as a plain string, `...` standing for anything.
+# Each message as a plain string, where `...` matches anything.
 ERRORS = [
     row("words", TypeError, "`text` must be a string, got a list...tokenize=list", words, ["a"]),
     row("words-bytes", TypeError, "`text` must be a string, got a bytes", words, b"a"),

@@ -205,9 +205,9 @@ def linear(params, x):
     return x @ params["weight"].T + params["bias"]
 
 
-def wrong(function, *, outputs=("y",), **fields):
+def wrong(function, *, outputs=("y",), torch=lambda module, x: module(x), **fields):
     module, x = nn.Linear(3, 2), np.ones((4, 3))
-    pair = of_module("0.1", "scaled", module, {"x": x}, function, outputs, **fields)
+    pair = of_module("0.1", "scaled", module, {"x": x}, function, outputs, torch, **fields)
     result = verify_pair(pair, "float64")
     assert result.passed == (not result.wrong)
     return result.wrong

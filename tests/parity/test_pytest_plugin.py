@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of their own: messages, options, the page of all processes."""
+"""The pytest plugin, in test runs of their own: messages, options, a page of all processes."""
 
 import re
 import subprocess
@@ -59,7 +59,7 @@ def test_the_message_is_the_report(run):
     assert "float64" in lines[-1]
     text = result.stdout.str()
     assert "assert_parity(MODULE, off, inputs=[(4, 3)])" in text  # the user's own line
-    assert "raise AssertionError" not in text  # and none of ours
+    assert "raise AssertionError" not in text  # and no line of the package
     assert (pytest_state.dtype, pytest_state.reports) == ("float64", None)
 
 
@@ -79,7 +79,7 @@ def test_options(run, pytester):
 
 
 def test_with_xdist(run, pytester):
-    """Workers compare, and what they found comes to the one process that writes."""
+    """Workers compare, and one process writes their reports."""
     process = pytester.runpytest_subprocess
     result = run("-n1", "--dist=load", "--parity-report=all.html", process=process)
     result.assert_outcomes(passed=3, failed=1)

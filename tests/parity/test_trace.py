@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 import jaxrnn
 import parity
 from parity.__main__ import main
-from parity.ports.trace import Tags
+from parity.ports.jaxpr import Tags
 
 
 class Model(nn.Module):
@@ -94,7 +94,8 @@ def test_the_first_layer_that_differs(model, loop):
 
 
 def test_float32(model):
-    report = parity.trace(model, port, inputs=[IDS], dtype="float32")
+    scan = functools.partial(port, loop=False)
+    report = parity.trace(model, scan, inputs=[IDS], dtype="float32")
     assert report.passed, report
     assert report.about["dtype"] == "float32"
 
@@ -103,7 +104,7 @@ def test_names_that_one_side_lacks(model):
     def some(params, ids):
         x = tag(params["embedding"]["weight"][ids], "embeddings")
         y, (h, _) = jaxrnn.lstm(params["encoder"]["lstm"], x, batch_first=True)
-        h = tag(h, "encoder.lstm.1.0")  # what it returns beside its first tensor
+        h = tag(h, "encoder.lstm.1.0")  # the second tensor that it returns
         return jax.lax.cond(ids[0, 0] > 0, lambda h: tag(h, "fc"), lambda h: h, h), y
 
     report = parity.trace(model, some, inputs=[IDS])
@@ -122,11 +123,11 @@ def refused(error, message, *args):
 
 def test_no_tag_at_all(model):
     untagged = lambda params, ids: params["embedding"]["weight"][ids]
-    told = "`jax_function` tags no value: with jax.ad_checkpoint.checkpoint_name write "
-    refused(ValueError, told + '`y = checkpoint_name(y, "embedding")` where', model, untagged)
-    strange = lambda params, ids: tag(params["fc"]["bias"], "head")
+    message = "`jax_function` tags no value: with jax.ad_checkpoint.checkpoint_name write "
+    refused(ValueError, message + '`y = checkpoint_name(y, "embedding")` where', model, untagged)
+    unknown = lambda params, ids: tag(params["fc"]["bias"], "head")
     refused(ValueError, "no tag of `jax_function` is a name of torch's (embedding, encoder.lstm, "
-            "cell, fc, act): head", model, strange)  # fmt: skip
+            "cell, fc, act): head", model, unknown)  # fmt: skip
     refused(TypeError, "`torch_module` must be a torch.nn.Module", untagged, untagged)
 
 
@@ -173,7 +174,7 @@ tripled.defvjp(lambda x: (tripled(x), None), lambda _, g: (3 * g,))
 
 
 def test_where_tags_are_read():
-    """In all that calls a program once, and in loops of loops; not where it may not run."""
+    """In every call of a program, and in loops in loops; not in a branch that may not run."""
 
     def function(x):
         inner = lambda c, t: (c + tag(t, "in scans"), tag(t, "in both"))
@@ -191,16 +192,16 @@ def test_where_tags_are_read():
 
     x = np.arange(6.0).reshape(2, 3)
     tags = Tags(function)
-    seen = {key: [np.asarray(a) for a in values] for key, values in tags(x).items()}
-    assert len(seen.pop(("in both", True))) == 2
+    tagged = {key: [np.asarray(a) for a in values] for key, values in tags(x).items()}
+    assert len(tagged.pop(("in both", True))) == 2
     once = {"in vmap": x + 1, "in jit": x + 1, "in remat": (x + 1) * np.sin(x + 1)}
     once |= {"in custom_jvp": 2 * once["in remat"], "in custom_vjp": 3 * x, "result not used": x}
     wanted = {(name, False): a for name, a in once.items()}
     wanted |= {("in scan", True): x, ("in scans", True): x}
-    assert seen.keys() == wanted.keys()
+    assert tagged.keys() == wanted.keys()
     for key, a in wanted.items():
-        [found] = seen[key]
-        np.testing.assert_allclose(found, a, rtol=1e-12)
+        [value] = tagged[key]
+        np.testing.assert_allclose(value, a, rtol=1e-12)
     assert tags.hidden == ["in while"]
 
 

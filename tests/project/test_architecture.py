@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 # before it. What is public stands above what is private.
 FLOORS = {
     "jaxrnn": [
-        "_params", "_check", "_files", "_scan", "_cells", "_dropout", "_fused", "_implementations",
+        "_params", "_check", "_files", "_cells", "_scan", "_dropout", "_fused", "_implementations",
         "_layers", "_init", "_sequence", "_nn", "_trees", "data", "text", "search", "losses",
         "optim", "checkpoints", "models", "training", "convert", "_modules", "linen", "nnx",
     ],

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import optax
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import assert_refused
 
 from jaxrnn import losses
 from jaxrnn.losses import (
@@ -21,7 +21,7 @@ from jaxrnn.losses import (
 )
 
 
-# Few units in the last place: the two sides sum in other orders. In float32 torch's own softmax
+# A few units in the last place: the two sides sum in other orders. In float32 torch's own softmax
 # vectorises its exponential.
 RTOL = {"float64": 1e-13, "float32": 2e-6, "bfloat16": 2**-7}
 DTYPES = ["float64", "float32"]
@@ -29,6 +29,10 @@ REDUCTIONS = ["mean", "sum", "none"]
 C = 5
 # The shapes of the class targets; logits have C more on axis 1.
 SHAPES = [(), (7,), (3, 4), (2, 3, 2), (0,)]
+# All shapes in float64; in float32 one of them.
+every_shape = pytest.mark.parametrize(
+    ("dtype", "shape"), [*(("float64", shape) for shape in SHAPES), ("float32", (3, 4))], ids=str
+)
 
 
 def normal(*shape, seed=0, dtype="float64"):
@@ -51,26 +55,26 @@ def cotangent_of(value):
     return np.asarray(normal(*value.shape, seed=9), value.dtype)
 
 
-def assert_same(name, differentiated, fixed=(), **options):
-    """Values and gradients by the arrays of `differentiated`, with every reduction."""
+def assert_same(name, differentiated, fixed=(), reductions=REDUCTIONS, **options):
+    """Compares values, and gradients with respect to `differentiated`, for some reductions."""
 
     @jax.jit
     def run(*args):
         results = []
-        for reduction in REDUCTIONS:
+        for reduction in reductions:
             loss = functools.partial(getattr(losses, name), reduction=reduction, **options)
             value, vjp = jax.vjp(lambda *args: loss(*args, *fixed), *args)  # noqa: B023
             results.append((value, *vjp(jnp.asarray(cotangent_of(value)))))
         return results
 
-    theirs = {key: tensor(option) for key, option in options.items()}
-    for found, reduction in zip(run(*differentiated), REDUCTIONS, strict=True):
+    tensors = {key: tensor(option) for key, option in options.items()}
+    for results, reduction in zip(run(*differentiated), reductions, strict=True):
         leaves = [tensor(a).requires_grad_() for a in differentiated]
-        value = getattr(F, name)(*leaves, *map(tensor, fixed), reduction=reduction, **theirs)
-        value.backward(tensor(cotangent_of(found[0])))
+        value = getattr(F, name)(*leaves, *map(tensor, fixed), reduction=reduction, **tensors)
+        value.backward(tensor(cotangent_of(results[0])))
         wanted = [value.detach(), *(leaf.grad for leaf in leaves)]
-        rtol = RTOL[found[0].dtype.name]
-        for one, other in zip(found, map(np.asarray, wanted), strict=True):
+        rtol = RTOL[results[0].dtype.name]
+        for one, other in zip(results, map(np.asarray, wanted), strict=True):
             scale = np.abs(np.nan_to_num(other)).max(initial=0)
             np.testing.assert_allclose(one, other, rtol, rtol * scale, strict=True)
 
@@ -92,11 +96,11 @@ WEIGHT = np.array([0.3, 2.0, 1.0, 0.0, 0.7])
 def test_options_of_cross_entropy(weight, label_smoothing, ignore_index):
     logits, targets = 3 * normal(3, C, 4), targets_of((3, 4), ignore_index)
     options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "weight": weight}
-    assert_same("cross_entropy", [logits], [targets], **options)
+    # The mean depends on the options most: it divides by the weights of the targets that count.
+    assert_same("cross_entropy", [logits], [targets], reductions=["mean"], **options)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_shape
 def test_shapes_of_cross_entropy(dtype, shape):
     logits, targets = normal(*with_classes(shape), dtype=dtype), targets_of(shape)
     options = {"label_smoothing": 0.1, "ignore_index": 1, "weight": WEIGHT.astype(dtype)}
@@ -113,10 +117,9 @@ def test_cross_entropy_with_all_ignored(shape, label_smoothing):
     assert_same("cross_entropy", [logits], [targets], label_smoothing=label_smoothing)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_shape
 def test_cross_entropy_of_probabilities(dtype, shape):
-    """By the probabilities, too."""
+    """Gradients with respect to the probabilities, too."""
     logits = normal(*with_classes(shape), dtype=dtype)
     targets = np.abs(normal(*with_classes(shape), seed=1, dtype=dtype))
     bare = shape == (7,)
@@ -132,12 +135,13 @@ def test_cross_entropy_far_out():
     assert_same("cross_entropy", [masked], [targets])
     # Outside of jit, too: within, XLA makes of 0 · -inf a 0.
     assert np.isfinite(cross_entropy(jnp.asarray(masked), targets))
+    loss = jax.jit(cross_entropy)
     for dtype in (np.uint8, np.int8, np.int32):
-        found = cross_entropy(logits, targets.astype(dtype))
-        np.testing.assert_array_equal(found, cross_entropy(logits, targets), strict=True)
+        narrow = loss(logits, targets.astype(dtype))
+        np.testing.assert_array_equal(narrow, loss(logits, targets), strict=True)
 
 
-def test_cross_entropy_takes_no_notice_of_ignored_logits():
+def test_ignored_logits_of_cross_entropy_change_nothing():
     logits, targets = jnp.asarray(normal(3, C)), np.array([1, -100, 2])
     for label_smoothing in (0.0, 0.1):
         f = functools.partial(cross_entropy, targets=targets, label_smoothing=label_smoothing)
@@ -173,24 +177,23 @@ def test_optax_agrees():
     assert abs(bare(logits, targets)[0].astype(float) - exact) > 1e-5
 
 
-@pytest.mark.parametrize("shape", [(), (7,), (3, 1, 2), (0,)], ids=str)
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_shape
 def test_mse_loss(dtype, shape):
     pair = [normal(*shape, seed=seed, dtype=dtype) for seed in (0, 1)]
     assert_same("mse_loss", pair)
 
 
-BROADCAST = [(3, 4), (4,), (3, 1)]
+BROADCAST = {"float64": [(3, 4), (4,), (3, 1)], "float32": [(3, 1)]}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_binary_cross_entropy(dtype):
-    """Inside (0, 1), by the target too."""
+    """Inside (0, 1); gradients with respect to the target, too."""
     x, y = uniform(3, 4, dtype=dtype), uniform(3, 4, seed=1, dtype=dtype)
     assert_same("binary_cross_entropy", [x, y])
-    for shape in BROADCAST:
+    for shape in BROADCAST[dtype]:
         weight = normal(*shape, seed=2, dtype=dtype)
-        assert_same("binary_cross_entropy", [x, y], weight=weight)
+        assert_same("binary_cross_entropy", [x, y], reductions=["mean"], weight=weight)
 
 
 TINY = [0.0, 1e-30, 1e-13, 1e-7, 0.3, 1 - 1e-7, 1 - 1e-13, 1.0]
@@ -238,10 +241,11 @@ def test_binary_cross_entropy_with_logits(dtype):
     name = "binary_cross_entropy_with_logits"
     x, y = 3 * normal(3, 4, dtype=dtype), uniform(3, 4, seed=1, dtype=dtype)
     assert_same(name, [x, y])
-    for shape in BROADCAST:
+    for shape in BROADCAST[dtype]:
         weight, pos_weight = normal(*shape, seed=2, dtype=dtype), uniform(*shape, dtype=dtype)
-        assert_same(name, [x, y], weight=weight, pos_weight=4 * pos_weight)
-    assert_same(name, [x, y], pos_weight=pos_weight)
+        weights = {"weight": weight, "pos_weight": 4 * pos_weight}
+        assert_same(name, [x, y], reductions=["mean"], **weights)
+    assert_same(name, [x, y], reductions=["mean"], pos_weight=pos_weight)
     far = np.array([-1e4, -700, -40, 0, 40, 700, 1e4], dtype)
     for y in (np.zeros(7, dtype), np.ones(7, dtype)):
         assert_same(name, [far], [y])
@@ -258,7 +262,7 @@ PAIRS = {
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_bfloat16_is_rounded_once(name):
-    """Kept by the result, not by what lies between; the gradient is of that dtype too."""
+    """Results and gradients have that dtype, but not the numbers between."""
     cast = lambda a: jnp.asarray(a, None if a.dtype.kind == "i" else jnp.bfloat16)
     x, y = map(cast, PAIRS[name])
     loss = jax.jit(getattr(losses, name))
@@ -276,10 +280,6 @@ def test_vmap_is_a_loop(name):
     wanted = [jax.jit(jax.value_and_grad(loss))(*each) for each in zip(x, y, strict=True)]
     wanted = jax.tree.map(lambda *a: jnp.stack(a), *wanted)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-13, 1e-15), found, wanted)
-
-
-def say(pattern):
-    return ".*".join(re.escape(part) for part in pattern.split("..."))
 
 
 I = np.ones
@@ -324,10 +324,7 @@ ERRORS += [
 @pytest.mark.parametrize(("loss", "args", "options", "error", "message"), ERRORS)
 @pytest.mark.usefixtures("bare")
 def test_raises(loss, args, options, error, message):
-    with pytest.raises(error, match=say(message)) as caught:
-        loss(*args, **options)
-    assert type(caught.value) is error
-    assert "\n" not in str(caught.value)
+    assert_refused(functools.partial(loss, *args, **options), error, message)
 
 
 REFUSED = [

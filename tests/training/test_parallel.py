@@ -31,11 +31,11 @@ def alone():
 
 
 def train(folder, devices, processes=1):
-    """What each process found."""
+    """Returns the results of each process."""
     options = {"NUM_CPU_DEVICES": devices, "ENABLE_X64": 1, "NUMPY_DTYPE_PROMOTION": "strict"}
     environment = os.environ | {f"JAX_{name}": str(value) for name, value in options.items()}
     with socket.socket() as port, ThreadPoolExecutor() as pool:
-        # Bound until the end, lest another program be given it; gRPC shares it.
+        # Bound until the end, so that no other program gets it; gRPC shares it.
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         port.bind(("127.0.0.1", 0))
 
@@ -50,20 +50,21 @@ def train(folder, devices, processes=1):
 
 @pytest.mark.parametrize(("devices", "processes"), [(8, 1), (2, 2)])
 def test_results_are_those_of_one_device(alone, tmp_path, devices, processes):
-    found, *others = train(tmp_path, devices, processes)
-    assert_close(found["fitted"], alone["fitted"])
-    assert_equal(found["resumed"], found["fitted"])
+    results, *others = train(tmp_path, devices, processes)
+    assert_close(results["fitted"], alone["fitted"])
+    assert_equal(results["resumed"], results["fitted"])
     for other in others:
-        assert_equal(other, found)
-    assert found["whole"]
-    assert set(found["rows"]) == {ROWS // (devices * processes)}
-    assert len(found["programs"]) == 1
-    assert found["work"]["sums"] > 0 == alone["work"]["sums"]
-    assert found["work"]["flops"] < 2 * alone["work"]["flops"] / (devices * processes)
+        assert_equal(other, results)
+    assert results["whole"]
+    assert set(results["rows"]) == {ROWS // (devices * processes)}
+    assert len(results["programs"]) == 1
+    assert results["work"]["sums"] > 0 == alone["work"]["sums"]
+    assert results["work"]["flops"] < 2 * alone["work"]["flops"] / (devices * processes)
 
 
 def test_a_mean_of_means_would_be_seen():
     _, _, labels = next(task()["batches"](0))
     logits = np.random.default_rng(0).normal(size=(ROWS, CLASSES))
-    means = jax.vmap(losses.cross_entropy)(logits.reshape(8, -1, CLASSES), labels.reshape(8, -1))
+    mean_of_each = jax.jit(jax.vmap(losses.cross_entropy))
+    means = mean_of_each(logits.reshape(8, -1, CLASSES), labels.reshape(8, -1))
     assert abs(means.mean() - losses.cross_entropy(logits, labels)) > 1e-3
