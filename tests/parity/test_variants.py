@@ -11,14 +11,14 @@ import jaxrnn
 
 
 NORM = LAYERS["lstm norm"]
-KEY, RATE = jax.random.key(0), 0.37
+RATE = 0.37
 flat = jax.tree.leaves
-# Two layers where both dropouts meet and the states are of one or two arrays; one layer elsewhere,
-# because compiling is nearly all the time it takes.
+# Both dropouts meet in two layers, whose states are one array or two; elsewhere one layer will do,
+# since compiling takes nearly all the time.
 VARIANTS = {name: (layer.replace(num_layers=1), True) for name, layer in LAYERS.items()}
 VARIANTS |= {
     "gru": (LAYERS["gru"], True),
-    "lstm norm": (NORM, True),
+    "lstm norm": (NORM.replace(bidirectional=False), True),
     "lstm norm proj": (NORM.replace(proj_size=2, bias=False, num_layers=1), False),
 }
 
@@ -29,27 +29,36 @@ def test_loop_in_torch(layer, drop, dtype):
     """Values and all gradients of a padded batch, given the masks."""
     leaves, options, masks = draw(layer, dtype=dtype), {}, {}
     if drop:
-        masks["recurrent_masks"] = jaxrnn.recurrent_dropout_masks(KEY, *leaves[:2], RATE)
+        masks["recurrent_masks"] = masks_of(jaxrnn.recurrent_dropout_masks, *leaves[:2])
         options["recurrent_dropout"] = RATE
     if drop and layer.structure.num_layers > 1:
-        masks["masks"] = jaxrnn.dropout_masks(KEY, *leaves[:2], RATE)
+        masks["masks"] = masks_of(jaxrnn.dropout_masks, *leaves[:2])
         options["dropout"] = RATE
 
-    def scored(leaves):
-        values = layer(*leaves, lengths=jnp.array(LENGTHS), **options, **masks)
-        return score(values), values
+    @jax.jit
+    def compute(leaves, lengths, masks):
+        run = lambda leaves: layer(*leaves, lengths=lengths, **options, **masks)
+        values, pullback = jax.vjp(run, leaves)
+        weights = jax.grad(score)(values)
+        return values, *pullback(weights), weights
 
-    (_, values), gradients = jax.jit(jax.value_and_grad(scored, has_aux=True))(leaves)
+    values, gradients, weights = compute(leaves, np.array(LENGTHS), masks)
 
     tensor = lambda tree: jax.tree.map(lambda a: torch.tensor(np.asarray(a)), tree)
     inputs = jax.tree.map(lambda a: a.requires_grad_(), tensor(leaves))
     wanted = loop(layer, *inputs, **tensor(masks))
-    weights = tensor(jax.grad(score)(values))
-    scalar = sum((a * b).sum() for a, b in zip(flat(wanted), flat(weights), strict=True))
+    pairs = zip(flat(wanted), flat(tensor(weights)), strict=True)
+    scalar = sum((a * b).sum() for a, b in pairs)
     torchs = torch.autograd.grad(scalar, flat(inputs))
     numpy = lambda tree: jax.tree.map(lambda a: a.detach().numpy(), tree)
     assert_close(values, numpy(wanted))
     assert_close(gradients, jax.tree.unflatten(jax.tree.structure(leaves), numpy(torchs)))
+
+
+def masks_of(draw_masks, params, x):
+    """Random masks of the shape that `draw_masks` gives them, by numpy, which compiles nothing."""
+    shape = jax.eval_shape(lambda key: draw_masks(key, params, x, RATE), jax.random.key(0)).shape
+    return np.random.default_rng(0).random(shape) >= RATE
 
 
 def loop(layer, params, x, state, masks=None, recurrent_masks=None):
@@ -59,12 +68,12 @@ def loop(layer, params, x, state, masks=None, recurrent_masks=None):
         outs = []
         for order in [range(TIME), range(TIME)[::-1]][: s.num_directions]:
             i, suffix = len(finals), s.suffixes[len(finals)]
-            own = {k.removesuffix(suffix): a for k, a in params.items() if k.endswith(suffix)}
+            cell = {k.removesuffix(suffix): a for k, a in params.items() if k.endswith(suffix)}
             keep = 1.0 if recurrent_masks is None else recurrent_masks[i].to(x.dtype) / (1 - RATE)
             now, out = [a[i] for a in flat(state)], [None] * TIME
             for t in order:
                 valid = torch.tensor([[t < length] for length in LENGTHS])
-                new = step(layer, own, x[t], now, now[0] * keep)
+                new = step(layer, cell, x[t], now, now[0] * keep)
                 now = [torch.where(valid, a, b) for a, b in zip(new, now, strict=True)]
                 out[t] = torch.where(valid, now[0], 0.0)
             outs.append(torch.stack(out))
@@ -104,7 +113,8 @@ def step(layer, p, x, state, kept):
 def test_norms_of_bfloat16_are_taken_in_float32():
     """Gate inputs of about 300 ± 3 would be two or three different numbers in bfloat16."""
     params, x, _ = draw(NORM.cell, dtype="bfloat16")
-    params["weight_ih"] += 64
-    to = lambda tree, dtype: jax.tree.map(lambda a: a.astype(dtype), tree)
-    wanted = jaxrnn.lstm_cell(to(params, float), to(x, float))
-    assert_close(jaxrnn.lstm_cell(params, x), to(wanted, "bfloat16"))
+    params["weight_ih"] = np.asarray(params["weight_ih"]) + jnp.bfloat16(64)
+    to = lambda tree, dtype: jax.tree.map(lambda a: np.asarray(a).astype(dtype), tree)
+    cell = jax.jit(jaxrnn.lstm_cell)
+    wanted = cell(to(params, float), to(x, float))
+    assert_close(cell(params, x), to(wanted, jnp.bfloat16))
