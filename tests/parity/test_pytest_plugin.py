@@ -6,8 +6,11 @@ import sys
 
 import pytest
 
-# Before any run in this process, which forgets what it imports: torch cannot be imported twice.
 from parity import pytest_run as session
+
+# Before any run in this process, which forgets what it imports: torch cannot be imported twice.
+from parity.ports import port  # noqa: F401
+from parity.report import pictures  # noqa: F401
 
 
 pytest_plugins = ["pytester"]
