@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-# This imports torch before any run in this process. A run forgets what it imports, and a second
-# import of torch crashes.
-from parity.ports.port import pytest_state
+# All that a run in this process imports must be here before it: a run forgets what it imports, and
+# torch cannot be imported twice.
+from parity.ports import port, pytest_state  # noqa: F401
+from parity.report import pictures  # noqa: F401
 
 
 pytest_plugins = ["pytester"]
