@@ -91,7 +91,7 @@ def exactly() -> Iterator[None]:
     """Without TF32, and without its warnings."""
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     with warnings.catch_warnings(), exact:
-        # That some of its kernels do not know projections or TF32 is news to nobody here.
+        # We know that some kernels lack projections or TF32.
         warnings.filterwarnings("ignore", message=".*oneDNN")
         warnings.filterwarnings("ignore", message=".*single contiguous chunk")  # cuDNN copies them
         yield

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from ..backends.data import DTYPES
 from ..ports.checkpoint import check
-from .common import DEVICES, check_options, show_layers
+from .common import add_device, add_dtype, add_json, check_options, show_layers
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -25,9 +24,9 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--nonlinearity", choices=("tanh", "relu"), default="tanh", help="of RNNs")
     parser.add_argument("--input", type=pathlib.Path, metavar="FILE.npy", help="instead of random")
     parser.add_argument("--batch-first", action="store_true", help="the input is (B, T, I)")
-    parser.add_argument("--dtype", choices=DTYPES, action="append", help="default: own and float64")
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_dtype(parser, "default: own and float64")
+    add_device(parser)
+    add_json(parser)
     options = parser.parse_args(arguments)
 
     check_options(parser, options)

@@ -9,7 +9,7 @@ from rich.console import Console
 from ..diagnosis.problem import read_npz, state_problem
 from ..diagnosis.script import write_script
 from ..diagnosis.search import examine
-from .common import check_file
+from .common import add_json, check_file
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -31,7 +31,7 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         help="of x and y; default: read off the shapes where they tell, else no",
     )
     parser.add_argument("--dropout", type=float, default=0.0, metavar="P", help="torch's rate")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_json(parser)
     parser.add_argument(
         "--script",
         type=pathlib.Path,

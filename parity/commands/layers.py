@@ -2,18 +2,16 @@
 
 import argparse
 import fnmatch
-import pathlib
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
-from ..backends.data import DTYPES
 from ..cases import table
 from ..mutants.layers import MISTAKES
 from ..workers import jobs, run_all
 from . import COMMANDS
-from .common import DEVICES, check_options, progress, show_layers
+from .common import add_device, add_dtype, add_json, check_options, progress, show_layers
 
 
 def run(console: Console, command: str, arguments: Sequence[str]) -> int:
@@ -25,9 +23,9 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
         epilog=f"There are other commands, each with its own --help: {', '.join(COMMANDS)}.",
     )
     parser.add_argument("pattern", nargs="?", help="only cases whose names match, such as 'gru*bi'")
-    parser.add_argument("--dtype", choices=DTYPES, action="append", help="instead of each case's")
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_dtype(parser, "instead of each case's")
+    add_device(parser)
+    add_json(parser)
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--quick", action="store_true", help="a cross-section, under 45 s")
     options = parser.parse_args(arguments)

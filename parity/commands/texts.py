@@ -1,7 +1,6 @@
 """`documents` and `training`: the PyTorch texts, by rows."""
 
 import argparse
-import pathlib
 import time
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from ..report import tables
 from ..texts.optimisers import TRAININGS
 from ..texts.rows import TEXTS
 from ..workers import run_all, text_jobs
-from .common import DEVICES, check_options, progress
+from .common import add_device, add_json, check_options, progress
 
 
 DESCRIPTIONS = {
@@ -32,8 +31,8 @@ def run(console: Console, command: str, arguments: Sequence[str]) -> int:
     )
     example = {"documents": "0.8 1.6", "training": "AdamW 0.3"}[command]
     parser.add_argument("row", nargs="*", help=f"only these rows, such as {example}")
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write everything there")
+    add_device(parser)
+    add_json(parser)
     options = parser.parse_args(arguments)
 
     known = KNOWN[command]

@@ -25,7 +25,7 @@ def optimizer(name: str, make: Function) -> Change:
 
     def wrong(right: Function) -> Function:
         def call(params: Any, **inputs: Any) -> Any:
-            # Strict promotion, as in tests, optax does not stand.
+            # optax does not run under strict promotion, which tests set.
             other = mock.patch.dict(recipes.OPTIMIZERS, {name: (make, None)})
             with other, jax.numpy_dtype_promotion("standard"):
                 return right(params, **inputs)

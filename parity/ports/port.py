@@ -37,13 +37,13 @@ def compare(
     each of its gates, layers or time steps. The module is left as it is.
 
     Args:
-        torch_side: an `nn.Module` in the mode that is meant, mostly `eval()`; or a function
+        torch_side: an `nn.Module` in the mode to compare, usually `eval()`; or a function
             `f(params, *inputs)` of a flat dict of tensors.
         jax_function: `f(params, *inputs)`, of any framework, jitted or not.
         inputs: a list, passed by position on both sides, or a dict, passed by keyword. In it, or in
             trees in it such as `(h0, c0)`, may be arrays of numpy, torch or JAX; shapes such as
-            `(3, 7, 10)`, for which normal random numbers are drawn; and what is no array, which is
-            passed on. Floating arrays take the `dtype` and are differentiated by.
+            `(3, 7, 10)`, for which normal random numbers are drawn; other values, which are
+            passed on unchanged. Floating arrays take the `dtype` and are differentiated by.
         params: torch's parameters by name, as in a `state_dict`; by default the module's own.
         mapping: how JAX's parameters are made of torch's. None: names nest on their dots, as by
             `jaxrnn.from_state_dict`. Or a function of the flat dict of arrays. Or a dict from paths
@@ -54,7 +54,7 @@ def compare(
         outputs: what the outputs are called, in the order of their tree's leaves.
         batch_first: whether three axes are (batch, time, features), or (time, batch, features);
             by default as the module's first recurrent layer has it, else True.
-        gradients: whether to compare these too.
+        gradients: whether to compare gradients.
         dtype: `"float64"`, `"float32"` or `"bfloat16"`.
         device: JAX's: `"cpu"`, `"gpu"` or `"tpu"`; torch's is CUDA for a GPU where it has one.
 
@@ -64,7 +64,7 @@ def compare(
     Raises:
         ValueError: torch draws random numbers (dropout in train mode), or names or shapes do not
             fit one another.
-        TypeError: an argument is not of its kind, or torch returns other things than tensors.
+        TypeError: an argument is not of its kind, or torch returns something other than tensors.
         Exception: what either side raises is passed on, with a note on what it was called with.
     """
     torch_side = checked(torch_side, jax_function)

@@ -60,8 +60,7 @@ def test_trajectory(name, options):
     assert_near(history, torch_trajectory(make, params, gradients))
 
 
-# Decay in the gradient, decoupled decay, and a rate of its own.
-@pytest.mark.parametrize("name", ["sgd", "adamw", "adagrad"])
+@every_optimizer
 def test_rates(name):
     """A schedule, and one rate for each of a batch of trainings."""
     params, gradients = draw(seed=0), draw(STEPS, seed=1)
@@ -97,12 +96,13 @@ def test_options_can_be_injected(name):
     assert_near(run(make(lr=0.1), params, gradients), wanted)
 
 
+@every_optimizer
 @jax.numpy_dtype_promotion("standard")
-def test_steps_with_nan_can_be_left_out():
+def test_steps_with_nan_can_be_left_out(name):
     params, gradients = draw(seed=0), draw(20, seed=1)
     bad = jax.tree.map(lambda a: np.insert(a, 5, np.nan, axis=0), gradients)
-    history = run(optax.apply_if_finite(optim.adam(0.1), 1), params, bad)
-    wanted = torch_trajectory(functools.partial(TORCH["adam"], lr=0.1), params, gradients)
+    history = run(optax.apply_if_finite(getattr(optim, name)(0.1), 1), params, bad)
+    wanted = torch_trajectory(functools.partial(TORCH[name], lr=0.1), params, gradients)
     assert_near(jax.tree.map(lambda a: np.delete(a, 5, axis=0), history), wanted)
 
 
