@@ -255,7 +255,7 @@ def _run_jvp(how: How, primals: Any, tangents: Any) -> tuple[Any, Any]:
     present = lambda d: None if isinstance(d, SymbolicZero) else d
     d_params, d_x, d_state = jax.tree.map(present, tangents[:3])
     d_state = jax.tree.map(lambda a, d: jnp.zeros_like(a) if d is None else d, state, d_state)
-    # Transposed where `_forward` has it not, because the transpose of the product will run.
+    # Transposed, unlike in `_forward`, because the transpose of the product will run.
     [u] = _weights(x.dtype, [params["weight_hh"]], transposed=how.batch is not None)
     product = functools.partial(how.product, u, contracted=1 if how.batch is None else 0)
     entering = functools.partial(_entering, how, params, d_params)

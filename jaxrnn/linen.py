@@ -84,8 +84,8 @@ class LSTM(_modules.LSTM, _Layers, kw_only=True):
     """`torch.nn.LSTM` as a linen module: `jaxrnn.lstm` on parameters that flax keeps.
 
     Sizes are arguments, as in torch, and not inferred from `x`. Nothing is promoted: `x` and
-    `state` have the parameters' dtype. Arguments that do not stand here are those of
-    `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
+    `state` have the parameters' dtype. Arguments that are not listed here are those
+    of `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
 
     Args:
         dropout: the keys come from the rng `"dropout"`.

@@ -181,8 +181,8 @@ class RNN(_modules.RNN, _Layers):
 class LSTM(_modules.LSTM, _Layers):
     """`torch.nn.LSTM` as an nnx module: `jaxrnn.lstm` on parameters that flax keeps.
 
-    Nothing is promoted: `x` and `state` have the parameters' dtype. Arguments that do not stand
-    here are those of `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
+    Nothing is promoted: `x` and `state` have the parameters' dtype. Arguments that are not
+    listed here are those of `torch.nn.LSTM`, as `jaxrnn.init_lstm` and `jaxrnn.lstm` describe them.
 
     Args:
         recurrent_dropout: the probability of dropping on the way into `weight_hh`; torch has none.

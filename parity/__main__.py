@@ -1,4 +1,4 @@
-"""The command: `python -m parity`, and by name those of its `commands`."""
+"""The command `python -m parity`, and the commands that it has by name."""
 
 import importlib
 import sys

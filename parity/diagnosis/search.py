@@ -70,8 +70,8 @@ def diagnose(
         TypeError: an argument is of another type, or its numbers are not floating.
         Exception: whatever the port raises, with a note on the arguments of the call.
 
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and its neighbours,
-    and what flax, haiku, keras and ONNX do otherwise.
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html and the pages next
+    to it; the documented differences of flax, haiku, keras and ONNX.
     """
     problem = state_problem(
         kind,

@@ -32,7 +32,7 @@ from ..pair import Pair, of_module
 from . import recipe, trainings
 
 
-# What stands beside a row's name; optimisers and schedulers have torch's.
+# A row's description; optimisers and schedulers have torch's names and need none.
 TRAININGS = {
     **dict.fromkeys(("SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adagrad", "RMSprop"), ""),
     **dict.fromkeys(("StepLR", "ExponentialLR", "CosineAnnealingLR", "ReduceLROnPlateau"), ""),
