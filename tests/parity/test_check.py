@@ -9,7 +9,7 @@ import torch
 import jaxrnn
 from jaxrnn._cells import lstm_step
 from parity import check
-from parity import layers as layers_module
+from parity import pair as pair_module
 from parity.pair import judge_pair
 from parity.ports.checkpoint import layers
 
@@ -170,7 +170,7 @@ def test_given_x(monkeypatch, kind, shape, options, read):
         data.append(reference.data)
         return judge_pair(pair, reference, program)
 
-    monkeypatch.setattr(layers_module, "judge_pair", judge)
+    monkeypatch.setattr(pair_module, "judge_pair", judge)
     [result] = check(kind(3, 5).state_dict(), x=x, dtypes=("float64",), **options)
     assert result.status == "pass"
     assert not result.case.state
